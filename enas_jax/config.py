@@ -1,0 +1,83 @@
+"""The settings of a search, with the values of the default one: a few minutes on a laptop.
+
+A config file (`--config=FILE.py`, see experiments/) starts from `get_config()` and changes fields; flags change them
+once more (`--config.seed=1`). What concerns the machine and cannot change a result (folders, devices) is a flag of the command
+instead. None means: the paper's choice for this data set.
+"""
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+  """EG-NAS, sound protocol, on the images that ship with the package."""
+  config = ConfigDict()
+  config.seed = 0  # The only source of randomness.
+  config.space = 'chain'
+  config.strategy = 'egnas'  # Or 'evolution', 'random'.
+  config.estimator = 'trained'
+
+  config.data = ConfigDict()
+  config.data.name = 'fashion_mnist_10k'  # Or a TFDS name, 'folder:PATH', 'npz:PATH'.
+  config.data.validation_share = 0.1  # Of the training images, held out to score candidates, in (0, 1).
+  config.data.score_on_test = False  # Quirk of the paper's protocol: no validation part, the test set scores candidates.
+  config.data.published_statistics = False  # Normalise with the paper's constants instead of the training part's own.
+  config.data.augmentation = ConfigDict()
+  config.data.augmentation.crop_padding = placeholder(int)  # Pixels of zeros on every side before the random crop.
+  config.data.augmentation.crop_size = placeholder(int)  # Side of the crop in pixels.
+  config.data.augmentation.flip = placeholder(bool)  # Horizontal, with probability 1/2.
+  config.data.augmentation.cutout = placeholder(int)  # Side in pixels of the erased square; 0: none.
+
+  config.chain = ConfigDict()  # The space; see spaces/chain.py.
+  config.chain.min_depth = 4
+  config.chain.max_depth = 8
+  config.chain.min_width = 4
+  config.chain.max_width = 8
+  config.chain.width_step = 1
+  config.chain.kernels = (3, 5)
+
+  config.training = ConfigDict()  # Every candidate; see types.Schedule.
+  config.training.batch_size = 64
+  config.training.learning_rate = 0.025
+  config.training.momentum = 0.9
+  config.training.weight_decay = 3e-4
+  config.training.clip_norm = 5.0
+  config.training.rate_steps_first = False
+  config.training.keep_last_batch = False
+  config.training.best_epoch = False
+
+  config.epochs = ConfigDict()  # The architecture-aware part of the schedule.
+  config.epochs.first = 2  # At the space's smallest depth.
+  config.epochs.per_layer = 0  # More for each layer more.
+  config.epochs.per_width_step = 0  # More for each width step narrower.
+  config.epochs.micro = 2  # For every candidate of the micro phase.
+  config.epochs.final = 10  # For the winner.
+
+  config.egnas = ConfigDict()  # See strategies/egnas.py.
+  config.egnas.window = 1  # Candidates asked for at once; changes the cost, never a decision.
+  config.egnas.depth_gain = 0.001  # A deeper net is accepted at this much more accuracy,
+  config.egnas.depth_loss = 0.0005  # and counted as a failure at this much less.
+  config.egnas.depth_failures = 3  # The walk stops at this many failures since the last acceptance.
+  config.egnas.width_tolerance = 0.0  # Accuracy that a narrower net may lose.
+  config.egnas.width_failures = 3
+  config.egnas.target_accuracy = 0.999  # The depth walk stops there.
+  config.egnas.parameter_slack = 10_000  # Parameters that a micro candidate may exceed its baseline by.
+  config.egnas.width_control = True  # Compare a narrower net with the kept one at equal epochs.
+  config.egnas.micro_replicates = 1  # Seeds a micro decision averages over.
+  config.egnas.micro_margin = 0.005  # Accuracy that a micro change must gain.
+
+  config.evolution = ConfigDict()  # See strategies/evolution.py.
+  config.evolution.population = 8
+  config.evolution.batch = 2  # Children asked for at once.
+  config.evolution.tournament = 3
+  config.evolution.macro_share = 0.5  # Of the budget, for depth and width; the rest for operations and kernels.
+  config.evolution.objectives = ('accuracy',)  # Or ('accuracy', 'params'), ('accuracy', 'macs').
+  config.evolution.max_params = 0  # Checked before training; 0: no limit.
+  config.evolution.max_macs = 0
+
+  config.random = ConfigDict()  # See strategies/random.py.
+  config.random.batch = 2
+
+  config.budget = ConfigDict()  # Of evolution and random; EG-NAS ends by its own rules. 0: no limit.
+  config.budget.evaluations = 30
+  config.budget.train_macs = 0.0  # Multiply-adds of training, in all.
+  return config

@@ -1,0 +1,16 @@
+"""What an estimator offers: how good is each of these candidates? Training, scores and tables answer alike."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from enas_jax.types import Evaluation, Request
+
+
+class Estimator(Protocol):
+
+  def estimate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Evaluation]]:
+    """Yields (index into requests, evaluation) as soon as each is known, in any order.
+
+    A candidate that cannot be evaluated yields a failed evaluation with its reason; it never raises for one.
+    """

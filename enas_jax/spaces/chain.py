@@ -1,0 +1,252 @@
+"""The chain space of EG-NAS: depth, width, and per layer an operation and a kernel size.
+
+A plain chain of convolutions without branches (Siddiqui, Kyrkou and Theocharides, arXiv 2502.03553, and the
+authors' code). A stem maps the image to 2W channels. Then D layers in three stages of W, 2W and 4W channels: layers
+floor(D/3) and floor(2D/3), counted from 0, double the channels and halve the resolution. Global average pooling and one
+linear layer end it. "Depth" counts the D layers alone, "width" is W.
+"""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from enas_jax.errors import UserError
+from enas_jax.spaces.base import Graph
+from enas_jax.types import Task
+
+SEPARABLE, CONVOLUTION = 0, 1
+OPERATIONS = ('separable convolution', 'convolution')
+KERNELS = (3, 5, 7)
+MIN_DEPTH = 3  # One layer a stage.
+STEM_KERNEL = 3
+VERSION = 1
+
+
+class Layer(NamedTuple):
+  """One body layer with everything a builder needs."""
+
+  operation: int
+  kernel: int
+  stride: int
+  in_channels: int
+  out_channels: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ChainArchitecture:
+  """A chain: `width` W, and one operation (0 separable, 1 ordinary convolution) and kernel (3, 5, 7) a layer."""
+
+  width: int
+  operations: tuple[int, ...]
+  kernels: tuple[int, ...]
+
+  def __post_init__(self):
+    if self.depth < MIN_DEPTH:
+      raise UserError(f'chain: depth {self.depth} is below {MIN_DEPTH}; give at least {MIN_DEPTH} operations')
+    if self.width < 1:
+      raise UserError(f'chain: width {self.width} is below 1; give a positive width')
+    if len(self.kernels) != self.depth:
+      raise UserError(f'chain: {len(self.kernels)} kernels for {self.depth} operations; give one kernel a layer')
+    for values, allowed, name in ((self.operations, range(len(OPERATIONS)), 'operation'), (self.kernels, KERNELS, 'kernel')):
+      for i, value in enumerate(values):
+        if value not in allowed:
+          raise UserError(f'chain: {name} {value!r} at layer {i} is not one of {tuple(allowed)}')
+
+  @classmethod
+  def uniform(cls, depth: int, width: int, operation: int = SEPARABLE, kernel: int = 3) -> ChainArchitecture:
+    """The same operation and kernel in every layer."""
+    return cls(width, (operation,) * depth, (kernel,) * depth)
+
+  @property
+  def depth(self) -> int:
+    return len(self.operations)
+
+  @property
+  def stem_channels(self) -> int:
+    return 2 * self.width
+
+  @property
+  def out_channels(self) -> int:
+    return 4 * self.width
+
+  def layers(self) -> Iterator[Layer]:
+    """The body, input to output."""
+    doubles = {self.depth // 3, 2 * self.depth // 3}
+    in_channels, channels = self.stem_channels, self.width
+    for i, (operation, kernel) in enumerate(zip(self.operations, self.kernels)):
+      if i in doubles:
+        channels *= 2
+      yield Layer(operation, kernel, 2 if i in doubles else 1, in_channels, channels)
+      in_channels = channels
+
+  def with_layer(self, index: int, *, operation: int | None = None, kernel: int | None = None) -> ChainArchitecture:
+    """The same chain with another operation or kernel at one layer."""
+    operations, kernels = list(self.operations), list(self.kernels)
+    if operation is not None:
+      operations[index] = operation
+    if kernel is not None:
+      kernels[index] = kernel
+    return dataclasses.replace(self, operations=tuple(operations), kernels=tuple(kernels))
+
+  def to_json(self) -> dict[str, Any]:
+    return {
+        'space': ChainSpace.name,
+        'version': VERSION,
+        'width': self.width,
+        'operations': ''.join(map(str, self.operations)),
+        'kernels': ''.join(map(str, self.kernels)),
+    }
+
+  def __str__(self) -> str:
+    return f'depth {self.depth}, width {self.width}, operations {_join(self.operations)}, kernels {_join(self.kernels)}'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChainSpace:
+  """All chains within a range of depths and widths.
+
+  Attributes:
+    min_depth, max_depth: range of D, both included; at least 3.
+    min_width, max_width, width_step: W is max_width, max_width - width_step, ... down to min_width.
+    kernels: kernel sizes to choose from.
+  """
+
+  min_depth: int = 10
+  max_depth: int = 100
+  min_width: int = 16
+  max_width: int = 64
+  width_step: int = 2
+  kernels: tuple[int, ...] = (3, 5)
+
+  name = 'chain'
+
+  def __post_init__(self):
+    if not MIN_DEPTH <= self.min_depth <= self.max_depth:
+      raise UserError(f'chain: depths {self.min_depth} to {self.max_depth}; give {MIN_DEPTH} <= min_depth <= max_depth')
+    if not 1 <= self.min_width <= self.max_width:
+      raise UserError(f'chain: widths {self.min_width} to {self.max_width}; give 1 <= min_width <= max_width')
+    if self.width_step < 1:
+      raise UserError(f'chain: width_step {self.width_step}; give at least 1')
+    if not self.kernels or not set(self.kernels) <= set(KERNELS):
+      raise UserError(f'chain: kernels {self.kernels}; give some of {KERNELS}')
+
+  @property
+  def depths(self) -> range:
+    return range(self.min_depth, self.max_depth + 1)
+
+  @property
+  def widths(self) -> range:
+    """From the widest down, as the width walk goes."""
+    return range(self.max_width, self.min_width - 1, -self.width_step)
+
+  def sample(self, rng: np.random.Generator) -> ChainArchitecture:
+    """Depth, width, operations and kernels, each uniform."""
+    depth = int(rng.choice(self.depths))
+    return ChainArchitecture(
+        width=int(rng.choice(self.widths)),
+        operations=tuple(int(x) for x in rng.integers(len(OPERATIONS), size=depth)),
+        kernels=tuple(int(x) for x in rng.choice(self.kernels, size=depth)))
+
+  def mutate(self, architecture: ChainArchitecture, rng: np.random.Generator) -> ChainArchitecture:
+    """One of the `neighbours`, uniform."""
+    neighbours = list(self.neighbours(architecture))
+    return neighbours[int(rng.integers(len(neighbours)))]
+
+  def neighbours(self, architecture: ChainArchitecture) -> Iterator[ChainArchitecture]:
+    """One layer more or less, one width step, one operation, or one kernel.
+
+    A layer is added at the end, as a copy of the last; that is where the depth walk's own growth is seen too, since
+    a chain of equal layers has no other place.
+    """
+    if architecture.depth < self.max_depth:
+      yield dataclasses.replace(
+          architecture,
+          operations=architecture.operations + architecture.operations[-1:],
+          kernels=architecture.kernels + architecture.kernels[-1:])
+    if architecture.depth > self.min_depth:
+      yield dataclasses.replace(
+          architecture, operations=architecture.operations[:-1], kernels=architecture.kernels[:-1])
+    for width in (architecture.width - self.width_step, architecture.width + self.width_step):
+      if width in self.widths:
+        yield dataclasses.replace(architecture, width=width)
+    for i, (operation, kernel) in enumerate(zip(architecture.operations, architecture.kernels)):
+      yield architecture.with_layer(i, operation=1 - operation)
+      for other in self.kernels:
+        if other != kernel:
+          yield architecture.with_layer(i, kernel=other)
+
+  def size(self) -> int:
+    """Widths times the sum over depths D of (operations x kernels)^D."""
+    choices = len(OPERATIONS) * len(self.kernels)
+    return len(self.widths) * sum(choices**depth for depth in self.depths)
+
+  def check(self, architecture: ChainArchitecture) -> None:
+    if not isinstance(architecture, ChainArchitecture):
+      raise UserError(f'{architecture!r} is not a chain')
+    for value, allowed, name in ((architecture.depth, self.depths, 'depth'), (architecture.width, self.widths, 'width')):
+      if value not in allowed:
+        raise UserError(f'chain: {name} {value} is outside {min(allowed)} to {max(allowed)} in steps of {abs(allowed.step)}')
+    for i, kernel in enumerate(architecture.kernels):
+      if kernel not in self.kernels:
+        raise UserError(f'chain: kernel {kernel} at layer {i} is not one of {self.kernels}')
+
+  def num_params(self, architecture: ChainArchitecture, task: Task) -> int:
+    """Weights of convolutions, batch norms (scale and bias) and the linear head. EG-NAS's logs count the same."""
+    stem = STEM_KERNEL**2 * task.image_shape[2] * architecture.stem_channels + 2 * architecture.stem_channels
+    body = sum(_weights(layer) + 2 * layer.out_channels for layer in architecture.layers())
+    head = architecture.out_channels * task.num_classes + task.num_classes
+    return stem + body + head
+
+  def macs(self, architecture: ChainArchitecture, task: Task) -> int:
+    """Multiply-adds of convolutions and the head; 'same' padding is counted as full windows."""
+    height, width, channels = task.image_shape
+    total = STEM_KERNEL**2 * channels * architecture.stem_channels * height * width
+    for layer in architecture.layers():
+      height, width = -(-height // layer.stride), -(-width // layer.stride)
+      total += _weights(layer) * height * width
+    return total + architecture.out_channels * task.num_classes
+
+  def graph(self, architecture: ChainArchitecture) -> Graph:
+    """Input, stem, one node a layer, head, output; a path."""
+    layers = tuple(f'{OPERATIONS[o]} {k}x{k}' for o, k in zip(architecture.operations, architecture.kernels))
+    nodes = ('input', 'stem', *layers, 'head', 'output')
+    return Graph(nodes, tuple((i, i + 1) for i in range(len(nodes) - 1)))
+
+  def from_json(self, record: Mapping[str, Any]) -> ChainArchitecture:
+    """Reads a chain of any size: a hand-written one may lie outside this space's ranges (`check` tells)."""
+    fields = {'space', 'version', 'width', 'operations', 'kernels'}
+    if not isinstance(record, Mapping) or record.get('space') != self.name:
+      raise UserError(f"architecture: space {_get(record, 'space')!r} is not '{self.name}'")
+    if record.get('version') != VERSION:
+      raise UserError(f"architecture: version {record.get('version')!r} is not {VERSION}")
+    if set(record) != fields:
+      raise UserError(f'architecture: fields {sorted(set(record) ^ fields)} are unknown or missing; give {sorted(fields)}')
+    width = record['width']
+    if not isinstance(width, int) or isinstance(width, bool):
+      raise UserError(f'architecture: width {width!r} is not an integer')
+    return ChainArchitecture(width, _digits(record, 'operations'), _digits(record, 'kernels'))
+
+
+def _weights(layer: Layer) -> int:
+  """Weights of a layer's convolutions; each is used once a position of the layer's output."""
+  if layer.operation == SEPARABLE:
+    return layer.kernel**2 * layer.in_channels + layer.in_channels * layer.out_channels
+  return layer.kernel**2 * layer.in_channels * layer.out_channels
+
+
+def _digits(record: Mapping[str, Any], field: str) -> tuple[int, ...]:
+  text = record[field]
+  if not isinstance(text, str) or not text.isascii() or not text.isdigit():
+    raise UserError(f'architecture: {field} {text!r} is not a string of digits, one a layer')
+  return tuple(int(c) for c in text)
+
+
+def _get(record: Any, field: str) -> Any:
+  return record.get(field) if isinstance(record, Mapping) else record
+
+
+def _join(values: tuple[int, ...]) -> str:
+  return ''.join(map(str, values))

@@ -1,0 +1,127 @@
+"""The records that pass between the rooms: what is asked, what comes back.
+
+A strategy makes `Request`s, an estimator answers each with an `Evaluation`. Neither knows the other.
+"""
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class Architecture(Protocol):
+  """A network's blueprint: a frozen, hashable dataclass of plain values. Equality is identity."""
+
+  def to_json(self) -> dict[str, Any]:
+    """A plain record with `space` and `version`, read back by the space's `from_json`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """What a network must do: images [height, width, channels] in, one of `num_classes` out."""
+
+  image_shape: tuple[int, int, int]
+  num_classes: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+  """How one candidate is trained: SGD with momentum under a cosine over its own epochs.
+
+  Defaults are EG-NAS's (code, `papers` in the README): learning rate 0.025 to 0, momentum 0.9 without
+  Nesterov, weight decay 3e-4 on all weights, gradients clipped to norm 5, batches of 64.
+
+  Attributes:
+    epochs: passes over the training part, >= 1. The architecture-aware part.
+    batch_size: images a step, >= 1.
+    learning_rate: peak rate, > 0.
+    momentum: in [0, 1).
+    weight_decay: coupled L2, >= 0.
+    clip_norm: limit of the gradient's global norm, > 0.
+    rate_steps_first: quirk of the published code: the scheduler is stepped before each epoch, so epoch e of E
+      trains at the rate of e + 1 and the last epoch at rate 0. False: epoch e trains at the rate of e.
+    keep_last_batch: train on the last, smaller batch of an epoch too (the published code does).
+    best_epoch: quirk: score the best epoch instead of the last.
+  """
+
+  epochs: int
+  batch_size: int = 64
+  learning_rate: float = 0.025
+  momentum: float = 0.9
+  weight_decay: float = 3e-4
+  clip_norm: float = 5.0
+  rate_steps_first: bool = False
+  keep_last_batch: bool = False
+  best_epoch: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """One candidate to estimate, with its whole identity: nothing else may change its result.
+
+  Attributes:
+    architecture: what to build.
+    schedule: how to train it.
+    replicate: which repetition (initial weights, batch order and augmentation follow from the search's seed,
+      the replicate and, for the weights, the architecture).
+    phase: the part of the search that asked. A label: not part of the identity.
+  """
+
+  architecture: Architecture
+  schedule: Schedule
+  replicate: int = 0
+  phase: str = dataclasses.field(default='', compare=False)
+
+  def to_json(self) -> dict[str, Any]:
+    return {
+        'phase': self.phase,
+        'architecture': self.architecture.to_json(),
+        'schedule': dataclasses.asdict(self.schedule),
+        'replicate': self.replicate,
+    }
+
+  @property
+  def key(self) -> str:
+    """Sixteen hexadecimal digits that name this request in the ledger, the same on every machine."""
+    record = {k: v for k, v in self.to_json().items() if k != 'phase'}
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+  """What an estimator found out about a request. A failed one carries its reason and never wins.
+
+  Attributes:
+    metrics: named numbers. Trained candidates have `accuracy` (the score, a fraction in [0, 1]),
+      `train_accuracy`, `train_loss`, `params` (weights) and `macs` (multiply-adds of one forward pass).
+    curve: the score after each epoch.
+    train_macs: the cost in multiply-adds of training: 3 x forward x images x epochs.
+    seconds: wall-clock spent on it, compilation included; of a group, its share.
+    compile_seconds: the part of `seconds` that went into compilation.
+    reason: why it failed, one line; empty when it did not.
+  """
+
+  metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  curve: tuple[float, ...] = ()
+  train_macs: float = 0.0
+  seconds: float = 0.0
+  compile_seconds: float = 0.0
+  reason: str = ''
+
+  @property
+  def ok(self) -> bool:
+    return not self.reason
+
+  @property
+  def accuracy(self) -> float:
+    """The score; -inf for a failed one, so that no comparison lets it win."""
+    return self.metrics['accuracy'] if self.ok else float('-inf')
+
+  def to_json(self) -> dict[str, Any]:
+    return {**dataclasses.asdict(self), 'metrics': dict(self.metrics), 'curve': list(self.curve)}
+
+  @classmethod
+  def from_json(cls, record: Mapping[str, Any]) -> Evaluation:
+    return cls(**{**record, 'curve': tuple(record['curve'])})
