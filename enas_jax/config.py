@@ -15,6 +15,8 @@ def get_config() -> ConfigDict:
   config.space = 'chain'
   config.strategy = 'egnas'  # Or 'evolution', 'random'.
   config.estimator = 'trained'
+  config.memory_limit_gb = 0.0  # That training one candidate may need; 0: what the device has free.
+  config.max_failures_in_a_row = 10  # Candidates; then the search stops and says why.
 
   config.data = ConfigDict()
   config.data.name = 'fashion_mnist_10k'  # Or a TFDS name, 'folder:PATH', 'npz:PATH'.
@@ -59,8 +61,10 @@ def get_config() -> ConfigDict:
   config.egnas.depth_failures = 3  # The walk stops at this many failures since the last acceptance.
   config.egnas.width_tolerance = 0.0  # Accuracy that a narrower net may lose.
   config.egnas.width_failures = 3
-  config.egnas.target_accuracy = 0.999  # The depth walk stops there.
+  config.egnas.target_accuracy = 0.999  # The depth walk stops where an accepted net reaches this,
+  config.egnas.target_train_accuracy = 0.995  # or this on the training part.
   config.egnas.parameter_slack = 10_000  # Parameters that a micro candidate may exceed its baseline by.
+  config.egnas.epochs_continue = False  # Quirk: the width walk's epochs go on from the last depth step's, failed ones too.
   config.egnas.width_control = True  # Compare a narrower net with the kept one at equal epochs.
   config.egnas.micro_replicates = 1  # Seeds a micro decision averages over.
   config.egnas.micro_margin = 0.005  # Accuracy that a micro change must gain.

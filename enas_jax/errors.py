@@ -1,4 +1,5 @@
-"""The one exception that a user causes and can mend."""
+"""How a run ends early: by bad input that the user can mend, or because it was told to stop."""
+import signal
 
 
 class UserError(ValueError):
@@ -6,3 +7,9 @@ class UserError(ValueError):
 
   The command line prints it without a traceback and exits with code 2.
   """
+
+
+class Stopped(Exception):
+  """The run was told to stop and did so between two training steps. The same command resumes it."""
+
+  signum: int = signal.SIGTERM  # Which signal told it; set by cli.stop_on_sigterm.

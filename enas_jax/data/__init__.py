@@ -1,0 +1,49 @@
+"""Images to search on. `load` reads a data set by name; augment.py prepares a batch of it on the device."""
+from __future__ import annotations
+
+import pathlib
+
+from enas_jax.data import embedded
+from enas_jax.data.arrays import load_npz
+from enas_jax.data.dataset import Dataset, ImageSet, array_checksum, hold_out, statistics
+from enas_jax.data.folder import load_folder
+from enas_jax.data.published import published_statistics
+from enas_jax.data.tfds import load_tfds
+from enas_jax.errors import UserError
+
+__all__ = [
+    'Dataset',
+    'ImageSet',
+    'array_checksum',
+    'hold_out',
+    'load',
+    'published_statistics',
+    'statistics',
+]
+
+
+def load(name: str, *, data_dir: str | pathlib.Path | None = None) -> Dataset:
+  """Reads a data set into memory.
+
+  Args:
+    name: 'fashion_mnist_10k' (ships with the package), 'folder:PATH' (folder.py tells its layout), 'npz:PATH'
+      (arrays.py), or else a name of TensorFlow Datasets such as 'cifar10' or 'emnist/balanced' (tfds.py).
+    data_dir: where TFDS keeps its sets; None: as TFDS does. Nothing else reads it.
+
+  Returns:
+    A data set whose parts are not empty, of equally shaped uint8 images, with labels 0 .. classes - 1 that all occur in the
+    training part.
+
+  Raises:
+    UserError: there is no such data, or it is not of that kind.
+  """
+  if not name:
+    raise UserError("data: the name is empty; give 'fashion_mnist_10k', a TFDS name, 'folder:PATH' or 'npz:PATH'")
+  if name == embedded.NAME:
+    return embedded.load_embedded()
+  kind, _, path = name.partition(':')
+  if kind in ('folder', 'npz') and not path:
+    raise UserError(f'data {name!r}: the path is empty; give {kind}:PATH')
+  if kind == 'folder':
+    return load_folder(path)
+  return load_npz(path) if kind == 'npz' else load_tfds(name, data_dir=data_dir)

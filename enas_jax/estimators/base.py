@@ -14,3 +14,6 @@ class Estimator(Protocol):
 
     A candidate that cannot be evaluated yields a failed evaluation with its reason; it never raises for one.
     """
+
+  def predict_macs(self, request: Request) -> float:
+    """Multiply-adds that estimating will take, for the time left; 0 where nothing is trained."""

@@ -14,6 +14,7 @@ State = TypeVar('State')
 
 
 class Strategy(Protocol[State]):
+  """Ask, tell, done; pure functions of the state."""
 
   def init(self, seed: int) -> State:
     """The state before the first question."""

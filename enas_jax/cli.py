@@ -1,0 +1,220 @@
+"""What the commands share: flags, settings, one-line errors, and stopping on a signal.
+
+A command is a `main(flags)` in a module that ends with `cli.run(main)`. Its docstring is the text of --help.
+"""
+from __future__ import annotations
+
+import contextlib
+import difflib
+import inspect
+import logging
+import re
+import runpy
+import signal
+import sys
+import textwrap
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import absl.logging
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from enas_jax.config import get_config
+from enas_jax.errors import Stopped, UserError
+from enas_jax.workdir import flatten
+
+HELP_FLAGS = {'--help', '-help', '-h', '--helpshort', '--helpfull'}
+SETTINGS_HELP = (
+    ('config=FILE.py', 'Settings: a Python file with get_config(), see experiments/. Default: enas_jax/config.py.'),
+    ('config.FIELD=VALUE', 'Changes one setting, such as --config.seed=1 or --config.data.name=cifar10.'))
+EXPECTED = {bool: 'true or false', int: 'a whole number', float: 'a number', tuple: 'a tuple', str: 'text'}
+
+
+def run(
+    main: Callable[[flags.FlagValues], int | None],
+    *,
+    define_flags: Callable[[flags.FlagValues], None] | None = None,
+    argv: Sequence[str] | None = None,
+) -> NoReturn:
+  """Parses the command line, calls `main` and exits.
+
+  Exit codes: 0, or what `main` returns; 2 bad input; 1 a bug, with its traceback; 130 and 143 stopped by SIGINT and SIGTERM.
+
+  Args:
+    main: gets the flags: `config` (a ConfigDict), `workdir`, `data_dir` and the command's own.
+    define_flags: adds the command's own flags to the values it is given (`flag_values=`).
+    argv: program name and arguments; by default the process's.
+  """
+  _quiet()
+  argv = list(sys.argv if argv is None else argv)
+  try:
+    values = flags.FlagValues()
+    _define_shared(values)
+    if define_flags is not None:
+      define_flags(values)
+    if HELP_FLAGS & set(argv[1:]):
+      print(_help(main, values))
+      sys.exit(0)
+    _parse(values, argv)
+    sys.exit(main(values))
+  except UserError as error:
+    _exit(f'error: {error}', 2)
+  except Stopped as stopped:
+    _exit('stopped after the current step; the same command resumes', 128 + stopped.signum)
+  except KeyboardInterrupt:
+    _exit('interrupted; the same command resumes', 128 + signal.SIGINT)
+
+
+class StopRequest:
+  """Whether a signal has asked the run to stop: poll `requested` where stopping is safe, then raise `Stopped`."""
+
+  def __init__(self):
+    self.requested = False
+    self.signum = signal.SIGTERM
+
+  def receive(self, signum: int, frame: object) -> None:
+    """The signal handler. The second Ctrl-C ends the program at once."""
+    self.requested, self.signum = True, signal.Signals(signum)
+    if signum == signal.SIGINT:
+      signal.signal(signal.SIGINT, signal.default_int_handler)
+      print('stopping after the current step; Ctrl-C again stops at once', file=sys.stderr)
+
+
+@contextlib.contextmanager
+def stop_on_sigterm() -> Iterator[StopRequest]:
+  """Within the block, SIGTERM and the first SIGINT only set the request."""
+  stop = StopRequest()
+  before = {number: signal.signal(number, stop.receive) for number in (signal.SIGTERM, signal.SIGINT)}
+  try:
+    yield stop
+  except Stopped as stopped:
+    stopped.signum = stop.signum
+    raise
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
+def load_config(path: str) -> ConfigDict:
+  """Runs a config file. Its fields must be those of `enas_jax.config.get_config`, so that no misspelt one goes unseen."""
+  if not Path(path).is_file():
+    raise UserError(f'--config={path}: no such file; give a Python file with get_config(), see experiments/')
+  try:
+    make = runpy.run_path(path).get('get_config')
+    config = make and make()
+  except (Exception, SystemExit) as error:
+    message = error.msg if isinstance(error, SyntaxError) else error
+    raise UserError(f'--config={path}{_line(error, path)}: {type(error).__name__}: {message}') from error
+  if not isinstance(config, ConfigDict):
+    raise UserError(f'--config={path}: get_config() that returns a ConfigDict is missing; start from enas_jax/config.py')
+  known, given = flatten(get_config().to_dict()), flatten(config.to_dict())
+  for field in given:
+    if field not in known:
+      raise UserError(f'--config={path}: unknown field {field}{_suggest(field, known)}')
+  for field in known:
+    if field not in given:
+      raise UserError(f'--config={path}: field {field} is missing; start from enas_jax.config.get_config()')
+  return config
+
+
+def _define_shared(values: flags.FlagValues) -> None:
+  """What concerns the machine and cannot change a result; all else is config."""
+  flags.DEFINE_string(
+      'workdir', None, 'Folder of the run. Started again with the same settings, a run resumes from it.',
+      required=True, flag_values=values)
+  flags.DEFINE_string('data_dir', None, 'Folder of TFDS data sets. Default: that of TFDS.', flag_values=values)
+
+
+def _parse(values: flags.FlagValues, argv: list[str]) -> None:
+  values.set_gnu_getopt(True)
+  try:
+    path, argv = _take_config(values.read_flags_from_files(argv, force_gnu=True))
+    config = get_config() if path is None else load_config(path)
+    for argument in argv:
+      if override := re.match(r'--?(?:no)?config\.([^=]*)', argument):
+        _check_field(config, override[1])
+    config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=argv)
+    stray = values(argv)[1:]
+  except flags.Error as error:
+    raise UserError(_explain(error, values)) from error
+  if stray:
+    raise UserError(f'argument {stray[0]!r} is not understood; write --NAME=VALUE, see --help')
+  for name in values:
+    if values[name].value == '':
+      raise UserError(f'--{name}= is empty: {values[name].help}')
+
+
+def _take_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+  """Splits off --config=FILE: what config_flags says of a broken file is of no use to its writer."""
+  path, rest, arguments = None, [], iter(argv)
+  for argument in arguments:
+    if re.fullmatch('--?config', argument):
+      path = next(arguments, '')
+    elif re.match('--?config=', argument):
+      path = argument.partition('=')[2]
+    else:
+      rest.append(argument)
+  return path, rest
+
+
+def _check_field(config: ConfigDict, field: str) -> None:
+  leaves = flatten(config.to_dict())
+  if field in leaves:
+    return
+  inside = [leaf for leaf in leaves if leaf.startswith(f'{field}.')]
+  if inside:
+    raise UserError(f'--config.{field} is a group of settings; set one of them, such as --config.{inside[0]}')
+  raise UserError(f'unknown setting --config.{field}{_suggest(field, leaves, "--config.")}')
+
+
+def _explain(error: flags.Error, values: flags.FlagValues) -> str:
+  if isinstance(error, flags.UnrecognizedFlagError):
+    return f'unknown flag --{error.flagname}{_suggest(error.flagname, values, "--")}'
+  if missing := re.search(r'Flag --(\w+) must have a value other than None', str(error)):
+    return f'--{missing[1]} is missing: {values[missing[1]].help}'
+  if illegal := re.match(r'flag --config\.([\w.]+)=(.*?): ', str(error), re.DOTALL):
+    *groups, name = illegal[1].split('.')
+    config = get_config()
+    for group in groups:
+      config = config[group]
+    default, kind = config[name], EXPECTED.get(config.get_type(name), 'understood')
+    return f'--config.{illegal[1]}={illegal[2]} is not {kind}; leave it out for the default, {default!r}'
+  return f'{error}; see --help'
+
+
+def _suggest(name: str, known: Iterable[str], prefix: str = '') -> str:
+  known = list(known)
+  close = [k for k in known if k.endswith(f'.{name}')] or difflib.get_close_matches(name, known)
+  return f'; did you mean {prefix}{close[0]}?' if close else '; see --help and enas_jax/config.py'
+
+
+def _line(error: BaseException, path: str) -> str:
+  """Where in the user's own file an error arose."""
+  lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+  if isinstance(error, SyntaxError) and error.filename == path:
+    lines.append(error.lineno)
+  return f', line {lines[-1]}' if lines else ''
+
+
+def _help(main: Callable, values: flags.FlagValues) -> str:
+  own = [(f'{name}={name.upper()}', values[name].help) for name in values]
+  entries = [f'  --{name}\n{textwrap.indent(textwrap.fill(text, 90), " " * 8)}' for name, text in (*own, *SETTINGS_HELP)]
+  return '\n'.join([inspect.getdoc(main) or '', '', 'Flags:', *entries])
+
+
+def _exit(message: str, code: int) -> NoReturn:
+  print(' '.join(message.split()), file=sys.stderr)
+  sys.exit(code)
+
+
+def _quiet() -> None:
+  """Keeps libraries' remarks off the terminal, except that no accelerator was found."""
+  absl.logging.set_verbosity(absl.logging.ERROR)
+  logging.getLogger('jax').setLevel(logging.ERROR)
+  logging.getLogger('jax._src.xla_bridge').setLevel(logging.WARNING)
+  if not sys.warnoptions:
+    warnings.simplefilter('ignore')

@@ -1,0 +1,123 @@
+"""Data sets as folders of image files: 'folder:PATH'."""
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from enas_jax.data.dataset import Dataset, ImageSet, hold_out
+from enas_jax.errors import UserError
+
+SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+GRAY_MODES = ('1', 'L', 'LA')  # Pillow's.
+DEEP_MODES = ('F', 'I')  # More than 8 bits a pixel.
+TEST_SHARE, TEST_SEED, MIN_IMAGES = 0.2, 0, 3  # From 3 images on, a fifth is an image.
+
+
+def load_folder(path: str | pathlib.Path) -> Dataset:
+  """Reads PATH/train/CLASS/* and PATH/test/CLASS/*.
+
+  Without a train and test level, PATH/CLASS/* is read, and 20 % of each class's images (always the same, by
+  `hold_out` with seed 0) become the test part. Classes are numbered by their folders' sorted names. Images stay gray if all
+  files are, else all become RGB; transparency is dropped. Hidden files and files that are not named like images are ignored.
+
+  Raises:
+    UserError: no such folder, fewer than two classes, a class without images, a class in test that train lacks, and
+      images that are unreadable, deeper than 8 bits, or of unequal size.
+  """
+  name, root = f'folder:{path}', pathlib.Path(path).expanduser()
+  if not root.is_dir():
+    reason = 'a file' if root.exists() else 'there is no such folder'
+    raise UserError(f'data {name!r}: {reason}; give a folder with one folder a class')
+  parts = _parts(name, root)
+  class_names = sorted(parts['train'])
+  strange = sorted(set(parts.get('test', ())) - set(class_names))
+  if strange:
+    raise UserError(f'data {name!r}: class {strange[0]} is in test, but not in train; add it there or remove it')
+  files = [(part, file) for part, classes in parts.items() for names in classes.values() for file in names]
+  channels = _channels(name, [file for _, file in files])
+  sets = {part: _read(name, classes, class_names, channels) for part, classes in parts.items()}
+  if 'test' not in sets:
+    sets['train'], sets['test'] = hold_out(sets['train'], TEST_SHARE, seed=TEST_SEED, num_classes=len(class_names))
+  return Dataset.checked(name, sets['train'], sets['test'], class_names)
+
+
+def _parts(name: str, root: pathlib.Path) -> dict[str, dict[str, list[pathlib.Path]]]:
+  """Files by part and class. A folder `train` that holds no folders is a class of that name."""
+  if not any(_folders(root / part) for part in ('train', 'test')):
+    classes = _classes(name, root)
+    for label, files in classes.items():
+      if len(files) < MIN_IMAGES:
+        raise UserError(
+            f'data {name!r}: class {label} has {len(files)} images; give at least {MIN_IMAGES}, since there is no '
+            'train and test level and a fifth is split off')
+    return {'train': classes}
+  for part in ('train', 'test'):
+    if not (root / part).is_dir():
+      raise UserError(f'data {name!r}: there is no folder {part} beside the other; add it, or move the classes up')
+  return {part: _classes(name, root / part, part) for part in ('train', 'test')}
+
+
+def _classes(name: str, folder: pathlib.Path, part: str = 'train') -> dict[str, list[pathlib.Path]]:
+  folders = _folders(folder)
+  least = 1 if part == 'test' else 2
+  if len(folders) < least:
+    raise UserError(f'data {name!r}: {folder} has {len(folders)} class folders; give at least {least}, one a class')
+  classes = {}
+  for class_folder in folders:
+    files = [file for file in sorted(class_folder.iterdir()) if _visible(file) and file.suffix.lower() in SUFFIXES]
+    if not files:
+      raise UserError(f'data {name!r}: class folder {class_folder} has no images; add some ({" ".join(SUFFIXES)}) or remove it')
+    classes[class_folder.name] = files
+  return classes
+
+
+def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
+  return sorted(path for path in folder.iterdir() if path.is_dir() and _visible(path)) if folder.is_dir() else []
+
+
+def _visible(path: pathlib.Path) -> bool:
+  return not path.name.startswith('.')
+
+
+def _channels(name: str, files: list[pathlib.Path]) -> int:
+  """1 if all files are gray, else 3; from the headers alone, which also shows unequal sizes before much is read."""
+  gray, first = True, None
+  for file in files:
+    with _open(name, file) as image:
+      mode, size = image.mode, image.size
+    if mode.startswith(DEEP_MODES):
+      raise UserError(f'data {name!r}: image {file} has more than 8 bits a pixel (mode {mode}); convert it to 8')
+    first = first or (file, size)
+    if size != first[1]:
+      sizes = [f'{path} is {width}x{height}' for path, (width, height) in (first, (file, size))]
+      raise UserError(f"data {name!r}: {sizes[0]} and {sizes[1]}; resize all to one size, as with Pillow's Image.resize")
+    gray = gray and mode in GRAY_MODES
+  return 1 if gray else 3
+
+
+def _read(name: str, classes: dict[str, list[pathlib.Path]], class_names: list[str], channels: int) -> ImageSet:
+  labelled = [(file, class_names.index(label)) for label, files in classes.items() for file in files]
+  images = None
+  for i, (file, _) in enumerate(labelled):
+    with _open(name, file) as image:
+      try:
+        pixels = np.asarray(image.convert('L' if channels == 1 else 'RGB'))
+      except Exception as error:
+        raise _unreadable(name, file) from error
+    if images is None:
+      images = np.empty((len(labelled), *pixels.shape[:2], channels), np.uint8)
+    images[i] = pixels.reshape(images.shape[1:])
+  return ImageSet(images, np.array([label for _, label in labelled], np.int32))
+
+
+def _open(name: str, file: pathlib.Path) -> Image.Image:
+  try:
+    return Image.open(file)
+  except Exception as error:  # Pillow has no common class for what a broken file can raise.
+    raise _unreadable(name, file) from error
+
+
+def _unreadable(name: str, file: pathlib.Path) -> UserError:
+  return UserError(f'data {name!r}: image {file} cannot be read; replace or remove it')

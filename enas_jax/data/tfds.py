@@ -1,0 +1,167 @@
+"""Image-classification sets of TensorFlow Datasets, read without TensorFlow.
+
+Preparing a set (once) needs TensorFlow; reading its array_record files does not. They are read and decoded once; a cache beside
+them (cache.py) serves every later start. Images and labels are as stored: EMNIST's images, for example, are transposed.
+"""
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import logging
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from enas_jax.data import cache
+from enas_jax.data.dataset import Dataset, ImageSet
+from enas_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 'array_record'
+TEST_SPLITS = ('test', 'validation')
+MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}  # Pillow's, by channels.
+CHUNK = 500  # Examples read at once.
+
+
+def load_tfds(name: str, *, data_dir: str | pathlib.Path | None = None) -> Dataset:
+  """Reads a prepared set: its 'train' split, and as test part 'test', or 'validation' where there is no 'test'.
+
+  Args:
+    name: as in TFDS: 'cifar10', 'emnist/balanced', 'cifar10:3.0.2'.
+    data_dir: where TFDS keeps its sets; None: $TFDS_DATA_DIR or ~/tensorflow_datasets, as in TFDS.
+
+  Raises:
+    UserError: the set is unknown, not prepared as array_record, damaged, not one of equally sized uint8 images with
+      a class label, or lacks a split.
+  """
+  from tensorflow_datasets.core import constants  # Not at the top: it takes a third of a second.
+  data_dir = pathlib.Path(data_dir or constants.DATA_DIR).expanduser()
+  builder = _builder(name, data_dir)
+  image_key, label_key = _keys(name, builder.info)
+  test_split = next((split for split in TEST_SPLITS if split in builder.info.splits), None)
+  if 'train' not in builder.info.splits or not test_split:
+    raise UserError(f"data {name!r}: splits {sorted(builder.info.splits)}; 'train' and one of {TEST_SPLITS} are needed")
+  if test_split != TEST_SPLITS[0]:
+    logger.warning('data %r: there is no split %r; its split %r is the test part.', name, TEST_SPLITS[0], test_split)
+  label = builder.info.features[label_key]
+  class_names = [label.int2str(i) for i in range(label.num_classes)]
+  folder = cache.folder(pathlib.Path(builder.data_dir))
+  found = cache.read(folder)
+  if found:
+    return Dataset.checked(name, *found[:2], class_names, found[2])
+  train, test = (_read(name, builder, split, image_key, label_key) for split in ('train', test_split))
+  dataset = Dataset.checked(name, train, test, class_names)
+  cache.write(folder, dataset)
+  return dataset
+
+
+def _builder(name: str, data_dir: pathlib.Path):
+  """The builder of a set prepared as array_record; it needs the files alone, no code of the set."""
+  from tensorflow_datasets.core import read_only_builder
+  try:
+    builder = read_only_builder.builder_from_files(name, data_dir=str(data_dir))
+  except (ValueError, FileNotFoundError) as error:
+    raise _not_prepared(name, data_dir) from error
+  formats = sorted(file_format.value for file_format in builder.info.available_file_formats())
+  if FORMAT not in formats:
+    raise UserError(
+        f'data {name!r}: prepared as {", ".join(formats)}, which only TensorFlow reads; '
+        f'delete {builder.data_dir} and prepare it as {FORMAT}: {_command(name, data_dir)}')
+  return builder
+
+
+def _not_prepared(name: str, data_dir: pathlib.Path) -> UserError:
+  """Why there are no files: the name is wrong, the set is no use here, or nobody has prepared it yet."""
+  from tensorflow_datasets.core import naming, registered
+  known = registered.list_imported_builders()
+  try:
+    parsed, arguments = naming.parse_builder_name_kwargs(name)
+    family = parsed.name if not parsed.namespace else name
+  except ValueError:
+    family, arguments = name, {}
+  if family not in known:
+    return UserError(
+        f"data {name!r}: no data set of this name{_close(family, known)}; give 'fashion_mnist_10k', a TFDS name, "
+        "'folder:PATH' or 'npz:PATH'")
+  # The set's own code may need packages that are not here, and may say so at length.
+  with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    builder_class = registered.imported_builder_cls(family)
+    configs, config = list(builder_class.builder_configs), arguments.get('config')
+    if config and config not in configs:
+      return UserError(f'data {name!r}: {family} has no configuration {config!r}{_close(config, configs)}; it has {configs}')
+    info = builder_class(data_dir=str(data_dir), config=config).info
+    try:
+      _keys(name, info)
+    except UserError as error:
+      return error
+  return UserError(f'data {name!r}: not prepared in {data_dir}; prepare it once with: {_command(name, data_dir)}')
+
+
+def _command(name: str, data_dir: pathlib.Path) -> str:
+  """Not `tfds build`, which also needs apache_beam."""
+  builder = f"tfds.builder('{name}', data_dir='{data_dir}', file_format='{FORMAT}')"
+  return (
+      'pip install "enas_jax[tfds]" && '
+      f'python -c "import tensorflow_datasets as tfds; {builder}.download_and_prepare()"')
+
+
+def _close(name: str, names: list[str]) -> str:
+  matches = difflib.get_close_matches(name, names, n=3)
+  return f' (did you mean {", ".join(matches)}?)' if matches else ''
+
+
+def _keys(name: str, info) -> tuple[str, str]:
+  """The names of the image feature and of the label feature."""
+  from tensorflow_datasets.core import features
+  keys = info.supervised_keys
+  if not isinstance(keys, tuple) or len(keys) != 2 or not all(isinstance(k, str) and k in info.features for k in keys):
+    raise UserError(f'data {name!r}: not an image-classification set (supervised keys {keys}); give one, such as cifar10')
+  image, label = (info.features[key] for key in keys)
+  pixels = isinstance(image, features.Image) or (type(image) is features.Tensor and len(image.shape) == 3)
+  if not pixels or not isinstance(label, features.ClassLabel):
+    kinds = f'{type(image).__name__} and {type(label).__name__}, not Image and ClassLabel'
+    raise UserError(f'data {name!r}: not an image-classification set ({kinds}); give one, such as cifar10')
+  if image.np_dtype != np.uint8 or (isinstance(image, features.Image) and image.shape[-1] not in MODES):
+    raise UserError(
+        f'data {name!r}: images are {np.dtype(image.np_dtype)} with {image.shape[-1]} channels; '
+        f'uint8 with {list(MODES)} channels are needed')
+  return keys
+
+
+def _read(name: str, builder, split: str, image_key: str, label_key: str) -> ImageSet:
+  """All examples of a split. Pillow decodes, so that installing OpenCV, which TFDS would prefer, changes no pixel."""
+  import tensorflow_datasets as tfds
+  logger.info('data %r: reading split %r once.', name, split)
+  feature = builder.info.features[image_key]
+  encoded = isinstance(feature, tfds.features.Image)
+  decoders = {image_key: tfds.decode.SkipDecoding()} if encoded else None
+  images, labels = None, []
+  try:
+    source = builder.as_data_source(split=split, decoders=decoders, file_format=FORMAT)
+    for start in range(0, len(source), CHUNK):
+      for example in source.__getitems__(range(start, min(start + CHUNK, len(source)))):
+        image = _decode(example[image_key], feature.shape[-1]) if encoded else example[image_key]
+        if images is None:
+          images = np.empty((len(source), *image.shape), np.uint8)
+        if image.shape != images.shape[1:]:
+          sizes = f'{list(images.shape[1:])} and {list(image.shape)}'
+          raise UserError(f"data {name!r}: images of varying shape ({sizes}); resize a copy and give it as 'folder:PATH'")
+        images[len(labels)] = image
+        labels.append(example[label_key])
+  except UserError:
+    raise
+  except Exception as error:
+    line = ' '.join(str(error).split())[:200]
+    raise UserError(f'data {name!r}: cannot read {builder.data_dir} ({line}); delete it and prepare it again') from error
+  if images is None:
+    raise UserError(f'data {name!r}: split {split!r} is empty; delete {builder.data_dir} and prepare it again')
+  return ImageSet(images, np.array(labels, np.int32))
+
+
+def _decode(content: bytes, channels: int) -> np.ndarray:
+  with Image.open(io.BytesIO(content)) as image:
+    pixels = np.asarray(image if image.mode == MODES[channels] else image.convert(MODES[channels]))
+  return pixels if pixels.ndim == 3 else pixels[..., None]

@@ -1,0 +1,112 @@
+"""A trained network as its user takes it home: saved with its normalisation, loaded by one call."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import nnx
+
+from enas_jax.data.augment import normalise
+from enas_jax.errors import UserError
+from enas_jax.networks import build
+from enas_jax.spaces import SPACES
+from enas_jax.types import Architecture, Task
+
+BATCH = 500  # Images predicted at once.
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A trained classifier.
+
+  Attributes:
+    architecture: what was found.
+    network: the Flax NNX module in evaluation mode: normalised images [B, H, W, C] to logits [B, classes].
+    task: image shape and number of classes.
+    mean, std: float32 [C], of pixels in [0, 1].
+    class_names: one a class.
+  """
+
+  architecture: Architecture
+  network: nnx.Module
+  task: Task
+  mean: np.ndarray
+  std: np.ndarray
+  class_names: tuple[str, ...]
+
+  def logits(self, images: np.ndarray) -> np.ndarray:
+    """uint8 images [N, H, W, C] to float32 [N, classes]. Raises UserError for images of another shape or type."""
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.shape[1:] != self.task.image_shape:
+      raise UserError(f'images are {images.dtype} {list(images.shape)}; give uint8 [N, {str(list(self.task.image_shape))[1:]}')
+    chunks = [_logits(self.network, images[i:i + BATCH], self.mean, self.std) for i in range(0, len(images), BATCH)]
+    return np.concatenate([np.asarray(c) for c in chunks]) if chunks else np.zeros((0, self.task.num_classes), np.float32)
+
+  def predict(self, images: np.ndarray) -> np.ndarray:
+    """uint8 images [N, H, W, C] to the indices [N] of their classes."""
+    return self.logits(images).argmax(-1)
+
+  def save(self, folder: pathlib.Path) -> None:
+    """Writes `model.json` and `weights/` into a folder, over what is there."""
+    arrays = nnx.to_pure_dict(nnx.state(self.network))
+    with ocp.StandardCheckpointer() as checkpointer:
+      checkpointer.save(folder.absolute() / 'weights', arrays, force=True)
+    record = {
+        'format': FORMAT,
+        'architecture': self.architecture.to_json(),
+        'image_shape': list(self.task.image_shape),
+        'class_names': list(self.class_names),
+        'mean': self.mean.tolist(),
+        'std': self.std.tolist(),
+    }
+    (folder / 'model.json').write_text(json.dumps(record, indent=2) + '\n')
+
+
+@nnx.jit
+def _logits(network, images, mean, std):
+  return network(normalise(images, mean, std))
+
+
+def load(folder: str | pathlib.Path) -> Model:
+  """Reads the trained network of a finished search or training. It predicts as it did in memory.
+
+  Args:
+    folder: the --workdir of the run.
+
+  Raises:
+    UserError: there is no finished model, or it is damaged or of another format.
+  """
+  folder = pathlib.Path(folder)
+  try:
+    record = json.loads((folder / 'model.json').read_text())
+  except FileNotFoundError:
+    raise UserError(f'{folder} holds no trained network (model.json); finish the run first') from None
+  except ValueError as error:
+    raise UserError(f'{folder}/model.json is damaged ({error}); run the same command again') from error
+  if record.get('format') != FORMAT:
+    raise UserError(f"{folder}/model.json: format {record.get('format')!r} is not {FORMAT}; use the version that wrote it")
+  architecture = read_architecture(record['architecture'])
+  task = Task(tuple(record['image_shape']), len(record['class_names']))
+  network = nnx.eval_shape(lambda: build(architecture, task=task, key=jax.random.key(0)))
+  graph, state = nnx.split(network)
+  with ocp.StandardCheckpointer() as checkpointer:
+    arrays = checkpointer.restore((folder / 'weights').absolute(), nnx.to_pure_dict(state))
+  nnx.replace_by_pure_dict(state, arrays)
+  network = nnx.merge(graph, state)
+  network.eval()
+  mean, std = (np.asarray(record[name], np.float32) for name in ('mean', 'std'))
+  return Model(architecture, network, task, mean, std, tuple(record['class_names']))
+
+
+def read_architecture(record: Any) -> Architecture:
+  """Reads any space's architecture. Raises UserError where no space knows it."""
+  space = record.get('space') if isinstance(record, dict) else None
+  if space not in SPACES:
+    raise UserError(f"architecture: space {space!r} is not one of {', '.join(sorted(SPACES))}")
+  return SPACES[space]().from_json(record)

@@ -1,0 +1,77 @@
+"""The network of a chain architecture: what a search over the chain space hands to its user."""
+from __future__ import annotations
+
+import functools
+
+import jax
+from flax import nnx
+
+from enas_jax.networks.convolution import separable_convolution
+from enas_jax.spaces.chain import SEPARABLE, STEM_KERNEL, ChainArchitecture, Layer
+
+# Uniform in +-1/sqrt(fan in): PyTorch's default, with which the paper's networks were trained.
+_init = nnx.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+_BatchNorm = functools.partial(nnx.BatchNorm, momentum=0.9, epsilon=1e-5)
+
+
+def _conv(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1, rngs: nnx.Rngs) -> nnx.Conv:
+  """A convolution without bias, padded by kernel // 2 on every side (as PyTorch's, also at stride 2)."""
+  return nnx.Conv(
+      in_channels, out_channels, (kernel, kernel), (stride, stride), padding=[(kernel // 2, kernel // 2)] * 2,
+      feature_group_count=groups, use_bias=False, kernel_init=_init, rngs=rngs)
+
+
+class SeparableConvolution(nnx.Module):
+  """ReLU, depthwise k x k (with the stride), pointwise 1 x 1, batch norm; nothing between the two convolutions."""
+
+  def __init__(self, layer: Layer, *, rngs: nnx.Rngs):
+    self.stride = layer.stride
+    self.depthwise = _conv(
+        layer.in_channels, layer.in_channels, layer.kernel, stride=layer.stride, groups=layer.in_channels, rngs=rngs)
+    self.pointwise = _conv(layer.in_channels, layer.out_channels, 1, rngs=rngs)
+    self.norm = _BatchNorm(layer.out_channels, rngs=rngs)
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    kernels = self.depthwise.kernel[...], self.pointwise.kernel[...]
+    return self.norm(separable_convolution(nnx.relu(x), *kernels, stride=self.stride))
+
+
+class Convolution(nnx.Module):
+  """ReLU, k x k convolution (with the stride), batch norm."""
+
+  def __init__(self, layer: Layer, *, rngs: nnx.Rngs):
+    self.conv = _conv(layer.in_channels, layer.out_channels, layer.kernel, stride=layer.stride, rngs=rngs)
+    self.norm = _BatchNorm(layer.out_channels, rngs=rngs)
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return self.norm(self.conv(nnx.relu(x)))
+
+
+class ChainNetwork(nnx.Module):
+  """Stem, D body layers, global average pooling, linear head.
+
+  Args:
+    architecture: the chain.
+    in_channels: of the images.
+    num_classes: outputs of the head.
+    rngs: key of the initial weights.
+  """
+
+  def __init__(self, architecture: ChainArchitecture, *, in_channels: int, num_classes: int, rngs: nnx.Rngs):
+    self.stem = _conv(in_channels, architecture.stem_channels, STEM_KERNEL, rngs=rngs)
+    self.stem_norm = _BatchNorm(architecture.stem_channels, rngs=rngs)
+    self.layers = nnx.List([
+        (SeparableConvolution if layer.operation == SEPARABLE else Convolution)(layer, rngs=rngs)
+        for layer in architecture.layers()])
+    self.head = nnx.Linear(architecture.out_channels, num_classes, kernel_init=_init, rngs=rngs)
+
+  def features(self, images: jax.Array) -> jax.Array:
+    """Normalised images [B, H, W, C] to pooled features [B, 4W]: the body, for other heads."""
+    x = self.stem_norm(self.stem(images))
+    for layer in self.layers:
+      x = layer(x)
+    return x.mean(axis=(1, 2))
+
+  def __call__(self, images: jax.Array) -> jax.Array:
+    """Normalised images [B, H, W, C] to logits [B, classes]."""
+    return self.head(self.features(images))

@@ -1,0 +1,124 @@
+"""Searches a network for a data set and trains it: the main command, and the file to read first.
+
+    python -m enas_jax.search --workdir=DIR [--config=FILE.py] [--config.FIELD=VALUE]
+
+A strategy proposes candidates, an estimator evaluates them, the ledger keeps every answer:
+
+    ask -> estimate -> ledger -> tell -> ... -> best -> final training -> result.json
+"""
+from __future__ import annotations
+
+import collections
+import resource
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from enas_jax import cli, data, estimators, spaces, strategies
+from enas_jax.data import Dataset
+from enas_jax.errors import UserError
+from enas_jax.estimators import Estimator
+from enas_jax.ledger import Ledger
+from enas_jax.progress import Progress, TimeLeft
+from enas_jax.strategies import Strategy
+from enas_jax.train import fit
+from enas_jax.types import Architecture, Request
+from enas_jax.workdir import Workdir
+
+
+def main(values: flags.FlagValues) -> None:
+  """Searches a network for a data set, trains it and saves it.
+
+  The folder then holds config.json, ledger.jsonl (every candidate), architecture.json, result.json and the trained network,
+  for enas_jax.load(DIR). A run that was stopped, killed or cut off is resumed by the same command.
+  """
+  config = values.config
+  dataset = data.load(config.data.name, data_dir=values.data_dir)
+  with Workdir.open(values.workdir, config, data_checksum=dataset.checksum) as workdir, Progress() as progress, \
+       cli.stop_on_sigterm() as stop:
+    result = search(config, dataset, workdir, progress, should_stop=lambda: stop.requested)
+    progress.note(
+        f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters, "
+        f"{result['macs'] / 1e6:.1f} M multiply-adds, {result['evaluations']} candidates; in {workdir.path}")
+
+
+def search(config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Progress, *,
+           should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+  """The whole way from images to a trained network, from wherever the workdir stands. Returns result.json's record.
+
+  Raises:
+    UserError: bad settings, or no candidate succeeded.
+    Stopped: `should_stop` returned True; everything finished is kept.
+  """
+  space = spaces.make(config)
+  strategy = strategies.make(config, space, dataset.task)
+  estimator = estimators.make(config, space, dataset, should_stop=should_stop)
+  ledger = Ledger(workdir.ledger, space.from_json)
+  for notice in filter(None, (workdir.notice, ledger.notice)):
+    progress.note(notice)
+  progress.start(ledger)
+  progress.phase('search')
+  architecture = find(strategy, estimator, ledger, workdir, progress, config)
+  workdir.write_json('architecture.json', architecture.to_json())
+  progress.phase(f'final training of {architecture}')
+  result = {**fit(architecture, config, dataset, workdir, progress, should_stop=should_stop), **_summary(ledger, architecture)}
+  result['seconds'] = {**result.pop('seconds_by_phase'), 'final': result['seconds']}
+  workdir.write_json('result.json', result)
+  return result
+
+
+def find(strategy: Strategy, estimator: Estimator, ledger: Ledger, workdir: Workdir, progress: Progress,
+         config: ConfigDict) -> Architecture:
+  """Runs the strategy to its end and returns its best architecture. What the ledger knows is not evaluated again."""
+  time_left = TimeLeft()
+  failures = 0
+  record = workdir.read_json('controller.json')
+  state = strategy.init(config.seed) if record is None else strategy.from_json(record)
+  while not strategy.done(state):
+    progress.describe(strategy.describe(state))
+    requests, state = strategy.ask(state)
+    new = [r for r in dict.fromkeys(requests) if r.key not in ledger]
+    for index, evaluation in estimator.estimate(new):
+      ledger.append(new[index], evaluation)
+      failures = 0 if evaluation.ok else failures + 1
+      if failures >= config.max_failures_in_a_row:
+        raise UserError(f'{failures} candidates in a row failed, the last: {evaluation.reason}; mend that and take a new --workdir')
+      if evaluation.ok:
+        time_left.add(evaluation.train_macs, evaluation.seconds, evaluation.compile_seconds)
+      progress.left(_seconds_left(strategy, state, estimator, ledger, time_left))
+      progress.candidate(new[index], evaluation)
+    state = strategy.tell(state, [ledger[r.key] for r in requests])
+    workdir.write_json('controller.json', strategy.to_json(state))
+  architecture = strategy.best(state)
+  if architecture is None:
+    raise UserError(f'none of {len(ledger)} candidates succeeded; see the reasons in {ledger.path}')
+  return architecture
+
+
+def _seconds_left(strategy: Strategy, state: Any, estimator: Estimator, ledger: Ledger, time_left: TimeLeft) -> float | None:
+  """Until the end of the search if nothing more is accepted: the least there is to do."""
+  left: list[Request] = [r for r in strategy.outlook(state) if r.key not in ledger]
+  return time_left.predict([estimator.predict_macs(r) for r in left])
+
+
+def _summary(ledger: Ledger, architecture: Architecture) -> dict[str, Any]:
+  """What the ledger says of the search as a whole."""
+  seconds: collections.Counter[str] = collections.Counter()
+  for request, evaluation in ledger:
+    seconds[request.phase] += evaluation.seconds
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
+  return {
+      'architecture': architecture.to_json(),
+      'evaluations': len(ledger),
+      'failures': [{'key': r.key, 'reason': e.reason} for r, e in ledger if not e.ok],
+      'search_train_macs': sum(e.train_macs for _, e in ledger),
+      'seconds_by_phase': dict(seconds),
+      'peak_memory_bytes': peak,
+  }
+
+
+if __name__ == '__main__':
+  cli.run(main)

@@ -1,0 +1,129 @@
+"""EG-NAS: a greedy walk over depth, width, operations and kernels (Siddiqui et al., arXiv 2502.03553, and the authors' code).
+
+The network grows deeper while that pays, then narrower while that costs nothing; then each layer in turn tries an ordinary
+convolution and a larger kernel at matched parameters. The winner has the operations and kernels found, at the macro phases'
+width (section 4, end). The rules are in `egnas_rules`, the phases in `egnas_walks`.
+
+Two protocols, told apart by settings (see `egnas_rules.Rules`). The default is sound: a narrower network is compared with the
+kept one at equal epochs, and a micro change must gain more than a margin, over as many seeds as wanted. The published one has
+neither.
+
+A window asks for several steps at once. Which candidates follow hardly depends on the outcomes, only the stop does; so a
+window assumes that nothing is accepted and nothing stops, and `tell` replays the rules over the answers, in order, as long as
+they hold what the next decision needs. The decisions are those of window 1. What was asked in vain is asked again where it
+is needed, as the same request.
+
+Failures: a failed candidate is a bad one. Until a network succeeds the depth walk goes on, up to its number of failures; then
+the search is over without a winner.
+"""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from enas_jax.spaces.base import SearchSpace
+from enas_jax.spaces.chain import ChainArchitecture
+from enas_jax.strategies import egnas_walks
+from enas_jax.strategies.egnas_rules import Outcome, Rules
+from enas_jax.strategies.egnas_walks import EgnasState, Setting, given
+from enas_jax.strategies.schedules import Schedules
+from enas_jax.strategies.summary import summary
+from enas_jax.types import Evaluation, Request, Task
+
+LABELS = {'baseline': 'operation'}  # Phases whose requests carry another's name.
+
+
+def from_config(config: ConfigDict, space: SearchSpace, task: Task) -> Egnas:
+  """From `config.egnas`, `config.epochs` and `config.training`. Raises UserError for settings out of range."""
+  schedules = Schedules.from_config(config, space)
+  return Egnas(Setting(schedules.space, task, Rules(**config.egnas.to_dict()), schedules))
+
+
+class Egnas:
+  """The strategy; see the module."""
+
+  def __init__(self, setting: Setting):
+    """Takes the space, the task and the rules."""
+    self._setting = setting
+    self._phases = egnas_walks.phases(setting)
+
+  def init(self, seed: int) -> EgnasState:
+    """The state before the first question. The walk draws nothing: the seed does not matter."""
+    del seed
+    return EgnasState()
+
+  def ask(self, state: EgnasState) -> tuple[Sequence[Request], EgnasState]:
+    """The requests of the next decisions of this phase, at most `window` of them, assuming neutral outcomes."""
+    requests: dict[Request, None] = {}
+    ahead = state
+    for _ in range(self._setting.rules.window):
+      if _label(ahead) != _label(state) or self.done(ahead):
+        break
+      requests.update(dict.fromkeys(self._phases[ahead.phase].requests(ahead)))
+      ahead = self._move(ahead, Outcome.NEUTRAL, ahead.accuracies)
+    return tuple(requests), state
+
+  def tell(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> EgnasState:
+    """Takes the answers to the last `ask`, in its order; drops those that no decision came to need."""
+    requests, _ = self.ask(state)
+    return self.replay(state, dict(zip(requests, evaluations, strict=True)))[0]
+
+  def replay(self, state: EgnasState, answers: Mapping[Request, Evaluation]) -> tuple[EgnasState, list[Request]]:
+    """Decides for as long as the answers suffice. Returns the state reached and the requests used, in order."""
+    used: list[Request] = []
+    while not self.done(state):
+      phase = self._phases[state.phase]
+      needed = phase.requests(state)
+      if not all(request in answers for request in needed):
+        break
+      used += needed
+      state = self._move(state, *phase.decide(state, [answers[request] for request in needed]))
+    return state, used
+
+  def done(self, state: EgnasState) -> bool:
+    """Whether the search is over."""
+    return state.phase == 'done'
+
+  def best(self, state: EgnasState) -> ChainArchitecture | None:
+    """The kept operations and kernels at the macro phases' width, or None where no candidate succeeded."""
+    if state.kept is None or state.macro is None:
+      return state.kept
+    return dataclasses.replace(state.kept, width=state.macro.width)
+
+  def outlook(self, state: EgnasState) -> Sequence[Request]:
+    """The requests to come if nothing more is accepted but what has no rival: the first network and the baseline."""
+    requests: dict[Request, None] = {}
+    while not self.done(state):
+      requests.update(dict.fromkeys(self._phases[state.phase].requests(state)))
+      rival = state.kept is not None and state.phase != 'baseline'
+      state = self._move(state, Outcome.BAD if rival else Outcome.ACCEPT, state.accuracies)
+    return tuple(requests)
+
+  def describe(self, state: EgnasState) -> str:
+    """The phase and the kept network in one line."""
+    walk = ' walk' if state.phase in ('depth', 'width') else ' phase'
+    phase = 'done' if self.done(state) else _label(state) + walk
+    best = self.best(state)
+    return f"{phase}: keeps {summary(best, given(state.accuracy)) if best else 'nothing yet'}"
+
+  def to_json(self, state: EgnasState) -> dict[str, Any]:
+    """The state as a plain record."""
+    return state.to_json()
+
+  def from_json(self, record: Mapping[str, Any]) -> EgnasState:
+    """Reads `to_json`."""
+    return EgnasState.from_json(dict(record), self._setting.space)
+
+  def _move(self, state: EgnasState, outcome: Outcome, accuracies: egnas_walks.Accuracies) -> EgnasState:
+    """Moves on, and past the decisions that need no training: candidates of which no width fits."""
+    state = self._phases[state.phase].move(state, outcome, accuracies)
+    while not self.done(state) and not self._phases[state.phase].requests(state):
+      state = self._phases[state.phase].move(state, Outcome.BAD, state.accuracies)
+    return state
+
+
+def _label(state: EgnasState) -> str:
+  return LABELS.get(state.phase, state.phase)

@@ -1,0 +1,171 @@
+"""What evolution is made of: its settings, its state, the stages' networks, domination and tournaments."""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from enas_jax.errors import UserError
+from enas_jax.spaces.chain import ChainArchitecture, ChainSpace
+from enas_jax.strategies.budget import Spent
+from enas_jax.types import Task
+
+OBJECTIVES = (('accuracy',), ('accuracy', 'params'), ('accuracy', 'macs'))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rules:
+  """The settings of evolution (`config.evolution`).
+
+  Attributes:
+    population: networks alive at once, >= 1; as many are asked for before the first tournament of a stage.
+    batch: children asked for at once, >= 1.
+    tournament: members drawn for a tournament, 1 to `population`.
+    macro_share: of the budget, for the macro stage, in (0, 1].
+    objectives: accuracy alone, or with the parameters or the multiply-adds.
+    max_params, max_macs: limits of every network; 0: none.
+  """
+
+  population: int
+  batch: int
+  tournament: int
+  macro_share: float
+  objectives: Sequence[str]
+  max_params: int
+  max_macs: int
+
+  def __post_init__(self):
+    """Raises UserError for a value out of range."""
+    for name in ('population', 'batch', 'tournament'):
+      if getattr(self, name) < 1:
+        raise UserError(f'config.evolution.{name} {getattr(self, name)} is below 1; give at least 1')
+    if self.tournament > self.population:
+      raise UserError(f'config.evolution.tournament {self.tournament} is above population {self.population}; lower it')
+    if not 0 < self.macro_share <= 1:
+      raise UserError(f'config.evolution.macro_share {self.macro_share} is outside (0, 1]; give for example 0.5')
+    if tuple(self.objectives) not in OBJECTIVES:
+      raise UserError(f'config.evolution.objectives {tuple(self.objectives)} is not one of {OBJECTIVES}')
+    for name in ('max_params', 'max_macs'):
+      if getattr(self, name) < 0:
+        raise UserError(f'config.evolution.{name} {getattr(self, name)} is negative; give 0 for no limit')
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+  """A successful network; `size` is the second objective, 0 without one."""
+
+  architecture: ChainArchitecture
+  accuracy: float
+  size: int
+
+  def dominates(self, other: Member) -> bool:
+    """As accurate and as small, and better in one."""
+    no_worse = self.accuracy >= other.accuracy and self.size <= other.size
+    return no_worse and (self.accuracy > other.accuracy or self.size < other.size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvolutionState:
+  """Where evolution stands.
+
+  Attributes:
+    seed, round: what the next batch's random choices follow from.
+    stage: 'macro', 'micro' or 'done'.
+    spent: in both stages.
+    seen: every network of this stage told so far, failed ones included.
+    population: the living members, the oldest first.
+    archive: the stage's non-dominated members.
+    macro_winner: None during the macro stage.
+  """
+
+  seed: int
+  round: int = 0
+  stage: str = 'macro'
+  spent: Spent = dataclasses.field(default_factory=Spent)
+  seen: tuple[ChainArchitecture, ...] = ()
+  population: tuple[Member, ...] = ()
+  archive: tuple[Member, ...] = ()
+  macro_winner: Member | None = None
+
+  def to_json(self) -> dict[str, Any]:
+    """A plain record."""
+    return {
+        **dataclasses.asdict(self),
+        'seen': [a.to_json() for a in self.seen],
+        'population': [_member_to_json(m) for m in self.population],
+        'archive': [_member_to_json(m) for m in self.archive],
+        'macro_winner': self.macro_winner and _member_to_json(self.macro_winner),
+    }
+
+  @classmethod
+  def from_json(cls, record: Mapping[str, Any], space: ChainSpace) -> EvolutionState:
+    """Reads `to_json`."""
+
+    def member(plain: Mapping[str, Any]) -> Member:
+      return Member(**{**plain, 'architecture': space.from_json(plain['architecture'])})
+
+    return cls(**{
+        **record,
+        'spent': Spent(**record['spent']),
+        'seen': tuple(space.from_json(a) for a in record['seen']),
+        'population': tuple(member(m) for m in record['population']),
+        'archive': tuple(member(m) for m in record['archive']),
+        'macro_winner': record['macro_winner'] and member(record['macro_winner']),
+    })
+
+
+def _member_to_json(member: Member) -> dict[str, Any]:
+  return {'architecture': member.architecture.to_json(), 'accuracy': member.accuracy, 'size': member.size}
+
+
+def non_dominated(members: Sequence[Member]) -> tuple[Member, ...]:
+  """The members that no other one dominates, in their order; of equals the first."""
+  kept: list[Member] = []
+  for m in members:
+    if not any(k.dominates(m) or (k.accuracy, k.size) == (m.accuracy, m.size) for k in kept):
+      kept = [k for k in kept if not m.dominates(k)] + [m]
+  return tuple(kept)
+
+
+def tournament(population: Sequence[Member], rules: Rules, rng: np.random.Generator) -> Member:
+  """One of the non-dominated members of a random sample; with one objective, the sample's most accurate."""
+  drawn = rng.choice(len(population), size=min(rules.tournament, len(population)), replace=False)
+  front = non_dominated([population[i] for i in drawn])
+  return front[rng.integers(len(front))]
+
+
+class Stage:
+  """The networks of the two stages, within the limits."""
+
+  def __init__(self, space: ChainSpace, task: Task, rules: Rules):
+    """Takes the space, what networks are for, and the limits."""
+    self._space = space
+    self._task = task
+    self._rules = rules
+    self.macro_networks = tuple(
+        a for depth in space.depths for width in space.widths if self._fits(a := self._plain(depth, width)))
+
+  def neighbours(self, network: ChainArchitecture, stage: str) -> Iterator[ChainArchitecture]:
+    """Those one change of this stage away: of depth or width in the macro stage, of an operation or a kernel in the micro."""
+    for other in self._space.neighbours(network):
+      if stage == 'macro':
+        belongs = other == self._plain(other.depth, other.width)
+      else:
+        belongs = (other.depth, other.width) == (network.depth, network.width)
+      if belongs and self._fits(other):
+        yield other
+
+  def size_of(self, network: ChainArchitecture) -> int:
+    """The second objective, 0 without one."""
+    sizes = {'params': self._space.num_params, 'macs': self._space.macs}
+    return sum(sizes[name](network, self._task) for name in self._rules.objectives[1:])
+
+  def _plain(self, depth: int, width: int) -> ChainArchitecture:
+    return ChainArchitecture.uniform(depth, width, kernel=self._space.kernels[0])
+
+  def _fits(self, network: ChainArchitecture) -> bool:
+    rules, sizes = self._rules, (self._space.num_params, self._space.macs)
+    limits = (rules.max_params, rules.max_macs)
+    return all(not limit or size(network, self._task) <= limit for limit, size in zip(limits, sizes, strict=True))

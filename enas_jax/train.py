@@ -1,0 +1,145 @@
+"""Trains one architecture to the end and hands over the network: the last act of a search, or a command of its own.
+
+    python -m enas_jax.train --architecture=FILE --workdir=DIR [--config=FILE.py] [--config.FIELD=VALUE]
+"""
+from __future__ import annotations
+
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from flax import nnx
+from ml_collections import ConfigDict
+
+from enas_jax import cli, data, spaces
+from enas_jax.checkpoint import Checkpoints
+from enas_jax.data import Dataset
+from enas_jax.errors import Stopped, UserError
+from enas_jax.estimators import training_data
+from enas_jax.estimators.program import Program
+from enas_jax.estimators.training import Snapshot, train
+from enas_jax.model import Model, read_architecture
+from enas_jax.progress import Progress
+from enas_jax.strategies import Schedules
+from enas_jax.types import Architecture, Request
+from enas_jax.workdir import Workdir
+
+
+def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Progress, *,
+        should_stop: Callable[[], bool]) -> dict[str, Any]:
+  """Trains on the whole training part, resuming from the last checkpoint, and saves the network.
+
+  The test part is used once, after the last epoch; with `config.training.best_epoch` (the paper's protocol) after each.
+
+  Returns:
+    Accuracies as fractions, loss, params, macs, seconds and the curve, ready for result.json.
+
+  Raises:
+    Stopped: told to stop; a checkpoint was written.
+    UserError: the training diverged.
+  """
+  space = spaces.make(config)
+  request = Request(architecture, Schedules.from_config(config, space).of_winner(), phase='final')
+  every_epoch = request.schedule.best_epoch
+  program = Program(
+      architecture, training_data(config, dataset, dataset.train, dataset.test), batch_size=request.schedule.batch_size)
+  with Checkpoints(workdir.path / 'checkpoints', progress.note) as checkpoints:
+    state, record = _restore(checkpoints, program)
+    started = time.monotonic() - record['seconds']
+    for snapshot, epoch in train(program, [request], seed=config.seed, start=state, score=every_epoch, should_stop=should_stop):
+      if epoch is not None:
+        if not np.isfinite(epoch.loss[0]):
+          raise UserError(
+              f'final training diverged in epoch {snapshot.epoch} (loss {epoch.loss[0]}); lower config.training.learning_rate')
+        record['loss'].append(float(epoch.loss[0]))
+        record['train_accuracy'].append(float(epoch.train_accuracy[0]))
+        record['test_accuracy'] += [float(epoch.score[0])] if every_epoch else []
+        progress.training(snapshot.epoch, request.schedule.epochs, record['train_accuracy'][-1], record['loss'][-1])
+      record['seconds'] = time.monotonic() - started
+      _save(checkpoints, snapshot, record, program)
+      if epoch is None or should_stop():
+        raise Stopped
+      state = snapshot
+  if not every_epoch:
+    record['test_accuracy'] = [float(program.score(state.state)[0])]
+  model = _model(architecture, dataset, program, state)
+  model.save(workdir.path)
+  return {
+      'test_accuracy': record['test_accuracy'][-1],
+      **({'best_epoch_test_accuracy': max(record['test_accuracy'])} if every_epoch else {}),
+      'train_accuracy': record['train_accuracy'][-1],
+      'train_loss': record['loss'][-1],
+      'params': space.num_params(architecture, dataset.task),
+      'macs': space.macs(architecture, dataset.task),
+      'epochs': request.schedule.epochs,
+      'seconds': record['seconds'],
+      'curve': {name: record[name] for name in ('loss', 'train_accuracy', 'test_accuracy')},
+  }
+
+
+def _restore(checkpoints: Checkpoints, program: Program) -> tuple[Snapshot | None, dict[str, Any]]:
+  like = jax.eval_shape(lambda keys: (program.init(keys), program.new_tally()), jax.random.split(jax.random.key(0), 1))
+  if (found := checkpoints.restore(like)) is None:
+    return None, {'loss': [], 'train_accuracy': [], 'test_accuracy': [], 'seconds': 0.0}
+  (state, tally), record = found
+  return Snapshot(state, tally, record.pop('epoch'), record.pop('step')), record
+
+
+def _save(checkpoints: Checkpoints, snapshot: Snapshot, record: dict[str, Any], program: Program) -> None:
+  index = snapshot.epoch * program.data.train_size + snapshot.step  # Rises with every step.
+  checkpoints.save(index, (snapshot.state, snapshot.tally), {**record, 'epoch': snapshot.epoch, 'step': snapshot.step})
+
+
+def _model(architecture: Architecture, dataset: Dataset, program: Program, snapshot: Snapshot) -> Model:
+  params, stats = (jax.tree.map(lambda x: x[0], tree) for tree in (snapshot.state.params, snapshot.state.stats))
+  network = nnx.merge(program.graph, params, stats)
+  network.eval()
+  mean, std = (np.asarray(x) for x in (program.data.arrays.mean, program.data.arrays.std))
+  return Model(architecture, network, dataset.task, mean, std, dataset.class_names)
+
+
+def main(values: flags.FlagValues) -> None:
+  """Trains one architecture and saves the network.
+
+  The architecture is a search's architecture.json, or one written by hand in the same form. The folder then holds
+  config.json, checkpoints/, result.json and the network, for enas_jax.load(DIR). The same command resumes.
+  """
+  dataset = data.load(values.config.data.name, data_dir=values.data_dir)
+  architecture = _read(pathlib.Path(values.architecture))
+  with Workdir.open(values.workdir, values.config, data_checksum=dataset.checksum) as workdir, Progress() as progress, \
+       cli.stop_on_sigterm() as stop:
+    if workdir.notice:
+      progress.note(workdir.notice)
+    stored = workdir.read_json('architecture.json')
+    if stored is not None and stored != architecture.to_json():
+      raise UserError(f'workdir {workdir.path} trains another architecture; choose another --workdir')
+    workdir.write_json('architecture.json', architecture.to_json())
+    progress.start()
+    progress.phase(f'training of {architecture}')
+    result = fit(architecture, values.config, dataset, workdir, progress, should_stop=lambda: stop.requested)
+    workdir.write_json('result.json', {'architecture': architecture.to_json(), 'seed': values.config.seed, **result})
+    progress.note(f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters; in {workdir.path}")
+
+
+def _read(path: pathlib.Path) -> Architecture:
+  try:
+    return read_architecture(json.loads(path.read_text()))
+  except OSError as error:
+    raise UserError(f'--architecture={path} cannot be read ({error.strerror}); give a JSON file') from error
+  except ValueError as error:
+    if isinstance(error, UserError):
+      raise UserError(f'--architecture={path}: {error}') from error
+    raise UserError(f'--architecture={path} is not JSON ({error})') from error
+
+
+def _define_flags(values: flags.FlagValues) -> None:
+  flags.DEFINE_string('architecture', None, 'JSON file of the architecture to train.', required=True, flag_values=values)
+
+
+if __name__ == '__main__':
+  cli.run(main, define_flags=_define_flags)

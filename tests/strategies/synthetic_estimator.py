@@ -1,0 +1,52 @@
+"""A made-up estimator: accuracy is a smooth function of the network plus noise from its key, so that a request fixes it."""
+import hashlib
+
+import pytest
+
+from enas_jax.config import get_config
+from enas_jax.spaces.chain import ChainSpace
+from enas_jax.types import Evaluation, Task
+
+TASK = Task((28, 28, 1), 10)
+SPACE = ChainSpace(min_depth=3, max_depth=7, min_width=4, max_width=10, width_step=2, kernels=(3, 5))
+IMAGES = 1000
+PUBLISHED = {
+    'epochs.first': 10, 'epochs.per_layer': 1, 'epochs.per_width_step': 2,
+    'egnas.epochs_continue': True, 'egnas.width_control': False, 'egnas.micro_margin': 0.0,
+}
+
+
+def noise(request, seed=0):
+  """Uniform in [0, 1), fixed by the request."""
+  digest = hashlib.sha256(f'{seed} {request.key}'.encode()).digest()
+  return int.from_bytes(digest[:6], 'big') / 2**48
+
+
+def estimate(request, *, seed=0, failing=0.0):
+  """Accuracies are counts of IMAGES images, so that ties happen; a share of all requests fails."""
+  if noise(request, seed + 1) < failing:
+    return Evaluation(reason='made-up failure')
+  network = request.architecture
+  smooth = 0.5 + 0.02 * network.depth - 0.002 * network.depth**2 + 0.01 * network.width
+  smooth += 0.005 * sum(network.operations) + 0.003 * network.kernels.count(5) + 0.002 * request.schedule.epochs
+  accuracy = round(IMAGES * min(1.0, smooth + 0.03 * noise(request, seed))) / IMAGES
+  macs = SPACE.macs(network, TASK)
+  return Evaluation(metrics={'accuracy': accuracy, 'macs': macs}, train_macs=3.0 * macs * IMAGES * request.schedule.epochs)
+
+
+def config_with(**changes):
+  """The default settings with changes, by dotted name."""
+  config = get_config()
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+def play(strategy, state, answer=estimate, limit=1000):
+  """Yields (state, requests) before each answer, then (last state, ())."""
+  for _ in range(limit):
+    requests, state = strategy.ask(state)
+    yield state, requests
+    if strategy.done(state):
+      return
+    state = strategy.tell(state, [answer(r) for r in requests])
+  pytest.fail(f'not done after {limit} questions')

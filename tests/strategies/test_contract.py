@@ -1,0 +1,113 @@
+"""What every strategy does, on a made-up estimator. A new strategy is a row of VARIANTS."""
+import functools
+import json
+
+import pytest
+from synthetic_estimator import PUBLISHED, SPACE, TASK, config_with, estimate, play
+
+from enas_jax import strategies
+from enas_jax.errors import UserError
+
+LARGE = 10**12
+VARIANTS = {
+    'egnas': {'strategy': 'egnas'},
+    'egnas, published': {'strategy': 'egnas', **PUBLISHED},
+    'egnas, window': {'strategy': 'egnas', 'egnas.window': 4, 'egnas.micro_replicates': 2, 'epochs.per_width_step': 1},
+    'evolution': {'strategy': 'evolution'},
+    'evolution, one stage': {'strategy': 'evolution', 'evolution.macro_share': 1.0},
+    'evolution, params': {
+        'strategy': 'evolution', 'evolution.objectives': ('accuracy', 'params'), 'evolution.max_params': 6000},
+    'evolution, macs': {
+        'strategy': 'evolution', 'evolution.objectives': ('accuracy', 'macs'), 'budget.evaluations': 0,
+        'budget.train_macs': 3e11},
+    'random': {'strategy': 'random'},
+    'random, cost': {'strategy': 'random', 'budget.train_macs': 3e11, 'random.batch': 5},
+}
+BUDGETED = ('evolution', 'random')
+every_variant = pytest.mark.parametrize('changes', VARIANTS.values(), ids=VARIANTS)
+
+
+def make(changes):
+  config = config_with(**changes)
+  return strategies.make(config, SPACE, TASK), config
+
+
+def test_every_strategy_has_a_row():
+  assert {v['strategy'] for v in VARIANTS.values()} == set(strategies.STRATEGIES)
+
+
+def test_an_unknown_strategy_is_a_user_error_that_names_the_known():
+  with pytest.raises(UserError, match=r"'hill'.*egnas, evolution, random"):
+    make({'strategy': 'hill'})
+
+
+@every_variant
+@pytest.mark.parametrize('failing', [0.0, 0.3])
+def test_it_ends_with_a_network_of_the_space(changes, failing):
+  strategy, _ = make(changes)
+  for state, requests in play(strategy, strategy.init(0), functools.partial(estimate, failing=failing)):
+    line = strategy.describe(state)
+    assert '\n' not in line and 0 < len(line) < 100
+    assert bool(requests) == bool(strategy.outlook(state)) == (not strategy.done(state))
+    assert strategy.ask(state) == (requests, state)
+    assert len(set(requests)) == len(requests)
+  SPACE.check(strategy.best(state))
+
+
+@every_variant
+def test_a_restart_from_json_changes_nothing(changes):
+  strategy, _ = make(changes)
+  answer = functools.partial(estimate, failing=0.2)
+  whole = list(play(strategy, strategy.init(3), answer))
+  state, again = strategy.init(3), make(changes)[0]
+  for expected, requests in whole:
+    state = again.from_json(json.loads(json.dumps(strategy.to_json(state))))
+    assert state == expected
+    assert again.ask(state)[0] == requests
+    if requests:
+      state = again.tell(state, [answer(r) for r in requests])
+
+
+@every_variant
+def test_requests_stay_in_the_space(changes):
+  strategy, _ = make(changes)
+  for _, requests in play(strategy, strategy.init(0)):
+    for request in requests:
+      assert request.schedule.epochs >= 1
+      if request.phase not in ('operation', 'kernel'):  # EG-NAS shrinks below the smallest width there.
+        SPACE.check(request.architecture)
+      else:
+        assert request.architecture.depth in SPACE.depths and set(request.architecture.kernels) <= set(SPACE.kernels)
+
+
+@pytest.mark.parametrize('name', [name for name, v in VARIANTS.items() if v['strategy'] in BUDGETED])
+def test_budgets_hold(name):
+  strategy, config = make(VARIANTS[name])
+  answered, cost, last = 0, 0.0, 0.0
+  for _, requests in play(strategy, strategy.init(0)):
+    last = sum(estimate(r).train_macs for r in requests) or last
+    answered, cost = answered + len(requests), cost + sum(estimate(r).train_macs for r in requests)
+  assert answered <= (config.budget.evaluations or LARGE)
+  assert cost - last <= (config.budget.train_macs or float('inf'))
+
+
+@every_variant
+def test_where_all_fail_it_ends_without_a_network(changes):
+  strategy, _ = make(changes)
+  *_, (state, _) = play(strategy, strategy.init(0), functools.partial(estimate, failing=1.0), limit=200)
+  assert strategy.best(state) is None
+  assert strategy.outlook(state) == ()
+
+
+@every_variant
+def test_answers_must_be_as_many_as_requests(changes):
+  strategy, _ = make(changes)
+  with pytest.raises(ValueError, match='zip'):
+    strategy.tell(strategy.init(0), [])
+
+
+@pytest.mark.parametrize('name', BUDGETED)
+def test_the_seed_alone_decides(name):
+  strategy, _ = make({'strategy': name})
+  first, same, other = ([r for _, r in play(strategy, strategy.init(seed))] for seed in (1, 1, 2))
+  assert first == same != other

@@ -1,0 +1,197 @@
+"""EG-NAS as a whole: windows change no decision, failures are survived, the two protocols differ where they should."""
+import dataclasses
+import functools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic_estimator import PUBLISHED, SPACE, TASK, config_with, estimate, noise, play
+
+from enas_jax.errors import UserError
+from enas_jax.spaces.chain import ChainArchitecture
+from enas_jax.strategies import egnas
+from enas_jax.types import Evaluation
+
+PROTOCOLS = {
+    'published': PUBLISHED,
+    'sound': {},
+    'sound, growing epochs, replicates': {
+        'epochs.per_layer': 1, 'epochs.per_width_step': 2, 'egnas.micro_replicates': 3, 'egnas.micro_margin': 0.0},
+    'no slack': {'egnas.parameter_slack': 0, 'egnas.micro_margin': 0.0},
+}
+
+
+def make(changes, window=1, space=SPACE):
+  return egnas.from_config(config_with(**{**changes, 'egnas.window': window}), space, TASK)
+
+
+def decisions(strategy, answer):
+  """The requests used, in order, and the last state."""
+  state, used = strategy.init(0), []
+  while not strategy.done(state):
+    requests, state = strategy.ask(state)
+    state, needed = strategy.replay(state, {r: answer(r) for r in requests})
+    assert needed
+    used += needed
+  return used, state
+
+
+def lottery(request, seed, failing, levels):
+  """Accuracies of a few levels one depth loss apart, so that every branch of the rules is met, ties too."""
+  if noise(request, seed + 1) < failing:
+    return Evaluation(reason='made-up failure')
+  return Evaluation(metrics={'accuracy': 0.5 + 0.0005 * int(levels * noise(request, seed))})
+
+
+@pytest.mark.parametrize('changes', PROTOCOLS.values(), ids=PROTOCOLS)
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31), failing=st.sampled_from([0.0, 0.2, 0.6]), levels=st.integers(1, 12))
+def test_windows_change_no_decision(changes, seed, failing, levels):
+  answer = functools.partial(lottery, seed=seed, failing=failing, levels=levels)
+  expected = decisions(make(changes), answer)
+  assert decisions(make(changes, window=3), answer) == expected
+  assert decisions(make(changes, window=8), answer) == expected
+
+
+def by_table(table):
+  """An answer by phase and place: depth, width, or the changed layer; anything else is far below."""
+
+  def answer(request):
+    network = request.architecture
+    place = {'depth': network.depth, 'width': network.width}.get(request.phase)
+    accuracy = table.get((request.phase, place), 0.1)
+    return Evaluation(metrics={'accuracy': accuracy}) if accuracy is not None else Evaluation(reason='made-up failure')
+
+  return answer
+
+
+def places(used, phase, field):
+  return [getattr(r.architecture, field) for r in used if r.phase == phase]
+
+
+def test_neutral_steps_neither_count_nor_reset():
+  table = {('depth', 3): 0.5, ('depth', 4): 0.4, ('depth', 5): 0.5, ('depth', 6): 0.4, ('depth', 7): 0.4, ('depth', 8): 0.4}
+  space = dataclasses.replace(SPACE, max_depth=12)
+  used, state = decisions(make(PUBLISHED, space=space), by_table(table))
+  assert places(used, 'depth', 'depth') == [3, 4, 5, 6, 7]
+  assert state.macro.depth == 3
+
+
+@pytest.mark.parametrize(('continued', 'first'), [(True, 10 + 4 + 2), (False, 10 + 1 + 2)])
+def test_width_epochs_count_from_the_last_or_the_kept_depth(continued, first):
+  changes = {**PUBLISHED, 'egnas.epochs_continue': continued}
+  used, _ = decisions(make(changes), by_table({('depth', 3): 0.5, ('depth', 4): 0.6}))
+  assert places(used, 'depth', 'depth') == [3, 4, 5, 6, 7]
+  assert [r.schedule.epochs for r in used if r.phase == 'width'] == [first, first + 2, first + 4]
+
+
+def test_the_control_is_the_kept_network_at_the_candidates_epochs():
+  changes = {**PUBLISHED, 'egnas.width_control': True, 'egnas.epochs_continue': False}
+  used, state = decisions(make(changes), by_table({('depth', 3): 0.5, ('width', 8): 0.7, ('width', 10): 0.6}))
+  walk = [(r.architecture.width, r.schedule.epochs) for r in used if r.phase == 'width']
+  assert walk == [(8, 12), (10, 12), (6, 14), (8, 14), (4, 16), (8, 16)]
+  assert state.macro.width == 8
+
+
+def test_the_control_raises_the_bar():
+  table = {('depth', 3): 0.5, ('width', 8): 0.6, ('width', 10): 0.7}
+  assert decisions(make(PUBLISHED), by_table(table))[1].macro.width == 8
+  assert decisions(make({**PUBLISHED, 'egnas.width_control': True}), by_table(table))[1].macro.width == 10
+
+
+def test_a_failed_control_leaves_the_last_accuracy_as_the_bar():
+  table = {('depth', 3): 0.5, ('width', 8): 0.4, ('width', 6): 0.5, ('width', 10): None}
+  assert decisions(make({'egnas.width_control': True}), by_table(table))[1].macro.width == 6
+
+
+def test_equal_epochs_ask_for_the_measured_request_again():
+  used, _ = decisions(make({}), by_table({('depth', 3): 0.5, ('width', 10): 0.5}))
+  controls = [r for r in used if r.phase == 'width' and r.architecture.width == SPACE.max_width]
+  assert len(controls) == 3 and set(controls) <= {r for r in used if r.phase == 'depth'}
+
+
+def test_the_first_success_is_kept_after_failures():
+  used, state = decisions(make(PUBLISHED), by_table({('depth', 3): None, ('depth', 4): None, ('depth', 5): 0.3}))
+  assert places(used, 'depth', 'depth')[:3] == [3, 4, 5]
+  assert state.macro.depth == 5
+
+
+def test_without_a_baseline_the_macro_network_wins():
+  changes = {**PUBLISHED, 'egnas.micro_replicates': 2}
+  used, state = decisions(make(changes), by_table({('depth', 3): 0.5, ('operation', None): None}))
+  assert [r.replicate for r in used if r.phase == 'operation'] == [0, 1]
+  assert make(changes).best(state) == ChainArchitecture.uniform(3, 10)
+
+
+def test_the_winner_has_the_macro_width():
+  strategy = make(PUBLISHED)
+
+  def more_is_better(request):
+    network = request.architecture
+    changes = sum(network.operations) + network.kernels.count(5)
+    return Evaluation(metrics={'accuracy': 0.5 + 0.01 * changes - 0.01 * (network.depth + SPACE.max_width - network.width) * (
+        request.phase in ('depth', 'width'))})
+
+  used, state = decisions(strategy, more_is_better)
+  best = strategy.best(state)
+  assert best == ChainArchitecture.uniform(3, SPACE.max_width, operation=1, kernel=5)
+  assert min(places(used, 'kernel', 'width')) <= state.kept.width < best.width
+  limit = SPACE.num_params(state.macro, TASK) + 2 * 10_000
+  assert all(SPACE.num_params(r.architecture, TASK) <= limit for r in used if r.phase == 'kernel')
+
+
+def test_what_fits_at_no_width_is_rejected_untrained():
+  space = dataclasses.replace(SPACE, min_width=1, max_width=1, width_step=1)
+  answer = functools.partial(lottery, seed=0, failing=0, levels=1)
+  used, state = decisions(make({'egnas.parameter_slack': 0}, space=space), answer)
+  tried = [r.architecture for r in used if r.phase == 'operation'][1:]
+  flips = [state.macro.with_layer(i, operation=1) for i in range(state.macro.depth)]
+  fitting = [f for f in flips if space.num_params(f, TASK) <= space.num_params(state.macro, TASK)]
+  assert tried == fitting and len(fitting) < len(flips)
+  assert 'kernel' not in {r.phase for r in used}
+
+
+def test_one_kernel_means_no_kernel_phase():
+  space = dataclasses.replace(SPACE, kernels=(5,))
+  used, _ = decisions(make(PUBLISHED, space=space), estimate)
+  assert 'kernel' not in {r.phase for r in used}
+  assert {k for r in used for k in r.architecture.kernels} == {5}
+
+
+def test_every_other_kernel_is_tried():
+  space = dataclasses.replace(SPACE, max_depth=3, kernels=(3, 5, 7))
+  used, _ = decisions(make(PUBLISHED, space=space), by_table({('depth', 3): 0.5, ('operation', None): 0.5}))
+  assert [r.architecture.kernels for r in used if r.phase == 'kernel'] == [
+      (5, 3, 3), (7, 3, 3), (3, 5, 3), (3, 7, 3), (3, 3, 5), (3, 3, 7)]
+
+
+def test_outlook_is_the_rest_of_a_walk_that_accepts_nothing_more():
+  strategy = make(PUBLISHED)
+  rest = strategy.outlook(strategy.init(0))
+  table = {('depth', 3): 0.5, ('operation', None): 0.05}
+
+  def answer(request):
+    baseline = request.phase == 'operation' and not any(request.architecture.operations)
+    return by_table(table)(request) if request.phase != 'operation' or not baseline else Evaluation(metrics={'accuracy': 0.9})
+
+  assert list(rest) == decisions(strategy, answer)[0]
+
+
+def test_a_window_ends_with_its_phase():
+  for _, requests in play(make(PUBLISHED, window=50), egnas.EgnasState()):
+    assert len({r.phase for r in requests}) <= 1
+
+
+def test_describe():
+  strategy = make({})
+  state = egnas.EgnasState(phase='width', kept=ChainArchitecture.uniform(7, 6), accuracies=(0.842,))
+  assert strategy.describe(state) == 'width walk: keeps depth 7, width 6 at 84.20 %'
+  assert strategy.describe(strategy.init(0)) == 'depth walk: keeps nothing yet'
+
+
+def test_another_space_is_a_user_error():
+  class Other:
+    name = 'cells'
+
+  with pytest.raises(UserError, match='cells'):
+    make({}, space=Other())

@@ -1,0 +1,52 @@
+"""The authors' published searches, replayed: fed with their accuracies, the strategy asks for their candidates in order."""
+import json
+import pathlib
+
+import pytest
+from synthetic_estimator import PUBLISHED, config_with
+
+from enas_jax.spaces.chain import ChainSpace
+from enas_jax.strategies import egnas
+from enas_jax.types import Evaluation, Task
+
+LOGS = pathlib.Path(__file__).parents[3] / 'shared' / 'data' / 'egnas' / 'search_logs.json'
+TASKS = {
+    'CIFAR10': Task((32, 32, 3), 10), 'CIFAR100': Task((32, 32, 3), 100), 'EMNIST': Task((28, 28, 1), 47),
+    'FashionMNIST': Task((28, 28, 1), 10), 'KMNIST': Task((28, 28, 1), 10)}
+SEARCHES = json.loads(LOGS.read_text()) if LOGS.exists() else []
+
+
+def digits(values):
+  return ''.join(map(str, values))
+
+
+def identity(request):
+  network = request.architecture
+  return (request.phase, network.depth, network.width, digits(network.operations), digits(network.kernels),
+          request.schedule.epochs)
+
+
+@pytest.mark.skipif(not SEARCHES, reason='the published logs are not beside the repository (../shared/data/egnas)')
+@pytest.mark.parametrize('window', [1, 8])
+@pytest.mark.parametrize('search', SEARCHES, ids=lambda s: f"{s['dataset']} {s['width_cap']}")
+def test_published_search(search, window):
+  space = ChainSpace(min_depth=10, max_depth=100, min_width=16, max_width=search['width_cap'], width_step=2)
+  strategy = egnas.from_config(config_with(**PUBLISHED, **{'egnas.window': window}), space, TASKS[search['dataset']])
+  logged = {
+      tuple(c[f] for f in ('phase', 'depth', 'width', 'operations', 'kernels', 'epochs')): c['best_test_acc'] / 100
+      for c in search['candidates']}
+
+  def answer(request):
+    known = identity(request) in logged
+    return Evaluation(metrics={'accuracy': logged[identity(request)]}) if known else Evaluation(reason='not in the log')
+
+  state, used = strategy.init(0), []
+  while not strategy.done(state):
+    requests, state = strategy.ask(state)
+    state, needed = strategy.replay(state, {r: answer(r) for r in requests})
+    used += needed
+  assert [identity(r) for r in used] == list(logged)
+  best = strategy.best(state)
+  assert (best.depth, best.width) == (search['final_depth'], search['final_width'])
+  assert digits(best.operations) == search['final_operations']
+  assert digits(best.kernels) == search['final_kernels']

@@ -1,0 +1,197 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from enas_jax import workdir as module
+from enas_jax.config import get_config
+from enas_jax.errors import UserError
+from enas_jax.workdir import Workdir
+
+HOLDER = '''
+import sys, time
+from enas_jax.config import get_config
+from enas_jax.workdir import Workdir
+with Workdir.open(sys.argv[1], get_config(), data_checksum='d'):
+  print('ready', flush=True)
+  time.sleep(60)
+'''
+
+
+def start(path, config=None, data_checksum='d'):
+  return Workdir.open(path, config or get_config(), data_checksum=data_checksum)
+
+
+def refused(path, match, **kwargs):
+  with pytest.raises(UserError, match=match) as error:
+    start(path, **kwargs)
+  assert '\n' not in str(error.value)
+  assert '--workdir' in str(error.value) or 'same command' in str(error.value)
+  return str(error.value)
+
+
+def test_first_run_makes_the_folder_and_its_record(tmp_path):
+  with start(tmp_path / 'a' / 'b') as workdir:
+    record = json.loads((workdir.path / 'config.json').read_text())
+    assert workdir.ledger == tmp_path / 'a' / 'b' / 'ledger.jsonl'
+    assert not workdir.notice
+  assert record['config']['chain']['kernels'] == [3, 5]
+  assert record['config']['data']['augmentation']['flip'] is None
+  assert record['data_checksum'] == 'd'
+  assert {*module.PACKAGES, 'python'} == set(record['versions'])
+  assert set(record['hardware']) == {'backend', 'device_kind', 'device_count', 'cpu_count'}
+  assert record['command']
+
+
+def test_same_settings_resume_and_leave_the_record_alone(tmp_path):
+  start(tmp_path).close()
+  before = (tmp_path / 'config.json').stat().st_mtime_ns
+  with start(str(tmp_path)) as workdir:
+    assert not workdir.notice
+  assert (tmp_path / 'config.json').stat().st_mtime_ns == before
+
+
+def test_other_settings_are_named_field_by_field(tmp_path):
+  start(tmp_path).close()
+  config = get_config()
+  config.seed, config.chain.kernels, config.data.augmentation.flip = 1, (3,), True
+  message = refused(tmp_path, 'another config', config=config)
+  for text in ('seed: stored 0, now 1', 'chain.kernels: stored [3, 5], now [3]', 'augmentation.flip: stored null, now true'):
+    assert text in message
+  start(tmp_path).close()  # The refused one let go of the lock.
+
+
+def test_many_other_settings_are_counted(tmp_path):
+  start(tmp_path).close()
+  config = get_config()
+  for name in config.epochs:
+    config.epochs[name] += 1
+  config.seed, config.space = 5, 'cell'
+  assert 'and 2 more' in refused(tmp_path, 'another config', config=config)
+
+
+def test_unknown_and_missing_fields_differ(tmp_path):
+  start(tmp_path).close()
+  config = get_config()
+  config.colour = 'red'
+  del config.seed
+  assert 'colour: stored absent, now "red"; seed: stored 0, now absent' in refused(tmp_path, 'another config', config=config)
+
+
+def test_other_data(tmp_path):
+  start(tmp_path).close()
+  refused(tmp_path, 'other data .*stored d, now e', data_checksum='e')
+
+
+def test_other_versions_and_hardware_are_noted(tmp_path, monkeypatch):
+  start(tmp_path).close()
+  record = json.loads((tmp_path / 'config.json').read_text())
+  record['versions']['numpy'], record['hardware']['device_count'] = '1.0', 8
+  (tmp_path / 'config.json').write_text(json.dumps(record))
+  with start(tmp_path) as workdir:
+    assert 'numpy was "1.0", is "' in workdir.notice and 'device_count was 8, is ' in workdir.notice
+    assert 'last digits' in workdir.notice and '\n' not in workdir.notice
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), object(), {1, 2}])
+def test_settings_that_are_not_json(tmp_path, value):
+  config = get_config()
+  config.x = value
+  with pytest.raises(UserError, match=r'--config.x=.* cannot be stored'):
+    start(tmp_path / 'w', config)
+  assert not (tmp_path / 'w').exists()
+
+
+@pytest.mark.parametrize('text', ['', '{"config": ', '[]', '{}', '3', '\0'])
+def test_damaged_record(tmp_path, text):
+  (tmp_path / 'config.json').write_text(text)
+  refused(tmp_path, r'config.json (is damaged|was not written by enas_jax)')
+
+
+def test_ledger_without_record(tmp_path):
+  (tmp_path / 'ledger.jsonl').touch()
+  refused(tmp_path, 'no config.json')
+
+
+def test_path_is_a_file(tmp_path):
+  (tmp_path / 'f').touch()
+  refused(tmp_path / 'f', 'is not a folder')
+  refused(tmp_path / 'f' / 'g', 'is not a folder')
+
+
+@pytest.mark.parametrize('path', ['/proc/enas_jax_test', '/sys/enas_jax_test'])  # Closed even to root.
+def test_not_writable_for_anyone(path):
+  refused(path, 'not readable and writable')
+
+
+def test_not_writable(tmp_path):
+  (tmp_path / 'w').mkdir(mode=0o555)
+  user = os.geteuid()
+  if user == 0:  # Root may write everywhere.
+    os.seteuid(65534)
+  try:
+    refused(tmp_path / 'w', 'Permission denied')
+  finally:
+    os.seteuid(user)
+
+
+def test_full_disk_on_the_first_run(tmp_path, monkeypatch):
+  def full(*_):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+  with monkeypatch.context() as patch:
+    patch.setattr(os, 'fsync', full)
+    refused(tmp_path, 'is full')
+  assert [p.name for p in tmp_path.iterdir()] == ['lock']
+  start(tmp_path).close()
+
+
+def test_full_disk_keeps_the_old_record(tmp_path, monkeypatch):
+  def full(*_):
+    raise OSError(errno.EDQUOT, 'Disk quota exceeded')
+  with start(tmp_path) as workdir:
+    workdir.write_json('result.json', {'accuracy': 0.5})
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(UserError, match=r'is full .*same command'):
+      workdir.write_json('result.json', {'accuracy': 0.6})
+    assert workdir.read_json('result.json') == {'accuracy': 0.5}
+    assert not list(tmp_path.glob('*.tmp'))
+
+
+def test_json_records(tmp_path):
+  with start(tmp_path) as workdir:
+    assert workdir.read_json('architecture.json') is None
+    workdir.write_json('architecture.json', {'width': 4})
+    assert workdir.read_json('architecture.json') == {'width': 4}
+    with pytest.raises(ValueError):
+      workdir.write_json('result.json', {'accuracy': float('nan')})
+    assert workdir.read_json('result.json') is None
+    (tmp_path / 'result.json').mkdir()
+    with pytest.raises(UserError, match='cannot be read'):
+      workdir.read_json('result.json')
+
+
+def test_in_use_by_another_process_until_it_is_killed(tmp_path):
+  process = subprocess.Popen([sys.executable, '-c', HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+  try:
+    assert process.stdout.readline() == 'ready\n'
+    refused(tmp_path, f'in use by process {process.pid};')
+  finally:
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+  with start(tmp_path):
+    assert (tmp_path / 'lock').read_text() == str(os.getpid())
+
+
+def test_in_use_by_this_process(tmp_path):
+  with start(tmp_path):
+    refused(tmp_path, f'in use by process {os.getpid()}')
+
+
+def test_home_folder(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  with start('~/w') as workdir:
+    assert workdir.path == tmp_path / 'w'
