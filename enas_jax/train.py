@@ -83,8 +83,7 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdi
 
 
 def _restore(checkpoints: Checkpoints, program: Program) -> tuple[Snapshot | None, dict[str, Any]]:
-  like = jax.eval_shape(lambda keys: (program.init(keys), program.new_tally()), jax.random.split(jax.random.key(0), 1))
-  if (found := checkpoints.restore(like)) is None:
+  if (found := checkpoints.restore((program.state_shape, program.new_tally()))) is None:
     return None, {'loss': [], 'train_accuracy': [], 'test_accuracy': [], 'seconds': 0.0}
   (state, tally), record = found
   return Snapshot(state, tally, record.pop('epoch'), record.pop('step')), record

@@ -102,6 +102,7 @@ class Program:
 
   Attributes:
     graph: the network without its arrays (nnx.GraphDef).
+    state_shape: shapes and types of a TrainState.
     members: M, replicates trained at once. One is compiled plain, several under vmap.
     compile_seconds: spent on tracing and compiling so far.
     memory_bytes: device memory that a training step needs beside the data, as the compiler reports it.
@@ -119,11 +120,11 @@ class Program:
     keys = jax.random.split(jax.random.key(0), members)
     # keys [M] -> TrainState. It runs once and is all random numbers, whose code is slow to optimise.
     self.init = self._compile(jax.vmap(init), keys, options={'xla_backend_optimization_level': 0})
-    self._state = jax.eval_shape(jax.vmap(init), keys)
+    self.state_shape = jax.eval_shape(jax.vmap(init), keys)
     self._step = self._compile_step(batch_size)
     self.memory_bytes = _memory_bytes(self._step)
     score = _over_members(self._score_batch, members, (0, None, None))
-    self._score = self._compile(score, self._state, np.int32(0), data.arrays)
+    self._score = self._compile(score, self.state_shape, np.int32(0), data.arrays)
 
   def step(self, state: TrainState, tally: Tally, hyperparameters: Hyperparameters, order: jax.Array, keys: jax.Array,
            index: int) -> tuple[TrainState, Tally]:
@@ -152,7 +153,7 @@ class Program:
     hyperparameters = Hyperparameters(*[np.zeros(self.members, np.float32)] * 4)
     step = _over_members(functools.partial(self._train_batch, size), self.members, (0, 0, 0, 0, 0, None, None))
     return self._compile(
-        step, self._state, self.new_tally(), hyperparameters, order, keys, np.int32(0), self.data.arrays, donate=(0, 1))
+        step, self.state_shape, self.new_tally(), hyperparameters, order, keys, np.int32(0), self.data.arrays, donate=(0, 1))
 
   def _compile(self, function, *arguments, donate=(), options=None):
     start = time.perf_counter()
