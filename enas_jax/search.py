@@ -85,7 +85,7 @@ def find(strategy: Strategy, estimator: Estimator, ledger: Ledger, workdir: Work
       ledger.append(new[index], evaluation)
       failures = 0 if evaluation.ok else failures + 1
       if failures >= config.max_failures_in_a_row:
-        raise UserError(f'{failures} candidates in a row failed, the last: {evaluation.reason}; mend that and take a new --workdir')
+        raise UserError(f'{failures} candidates in a row failed, the last: {evaluation.reason}; mend that, take a new --workdir')
       if evaluation.ok:
         time_left.add(evaluation.train_macs, evaluation.seconds, evaluation.compile_seconds)
       progress.left(_seconds_left(strategy, state, estimator, ledger, time_left))

@@ -8,6 +8,7 @@ from enas_jax.types import Evaluation, Request
 
 
 class Estimator(Protocol):
+  """The interface of training, scores and tables; a strategy runs on each unchanged."""
 
   def estimate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Evaluation]]:
     """Yields (index into requests, evaluation) as soon as each is known, in any order.

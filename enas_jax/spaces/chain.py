@@ -76,7 +76,7 @@ class ChainArchitecture:
     """The body, input to output."""
     doubles = {self.depth // 3, 2 * self.depth // 3}
     in_channels, channels = self.stem_channels, self.width
-    for i, (operation, kernel) in enumerate(zip(self.operations, self.kernels)):
+    for i, (operation, kernel) in enumerate(zip(self.operations, self.kernels, strict=True)):
       if i in doubles:
         channels *= 2
       yield Layer(operation, kernel, 2 if i in doubles else 1, in_channels, channels)
@@ -172,7 +172,7 @@ class ChainSpace:
     for width in (architecture.width - self.width_step, architecture.width + self.width_step):
       if width in self.widths:
         yield dataclasses.replace(architecture, width=width)
-    for i, (operation, kernel) in enumerate(zip(architecture.operations, architecture.kernels)):
+    for i, (operation, kernel) in enumerate(zip(architecture.operations, architecture.kernels, strict=True)):
       yield architecture.with_layer(i, operation=1 - operation)
       for other in self.kernels:
         if other != kernel:
@@ -211,7 +211,7 @@ class ChainSpace:
 
   def graph(self, architecture: ChainArchitecture) -> Graph:
     """Input, stem, one node a layer, head, output; a path."""
-    layers = tuple(f'{OPERATIONS[o]} {k}x{k}' for o, k in zip(architecture.operations, architecture.kernels))
+    layers = tuple(f'{OPERATIONS[o]} {k}x{k}' for o, k in zip(architecture.operations, architecture.kernels, strict=True))
     nodes = ('input', 'stem', *layers, 'head', 'output')
     return Graph(nodes, tuple((i, i + 1) for i in range(len(nodes) - 1)))
 

@@ -15,7 +15,7 @@ from PIL import Image
 from enas_jax.data import cache, load, tfds
 from enas_jax.types import Task
 
-PREPARED = pathlib.Path(os.environ.get('ENAS_JAX_TFDS', '/tmp/tfds'))
+PREPARED = pathlib.Path(os.environ.get('ENAS_JAX_TFDS', '~/tensorflow_datasets')).expanduser()
 SHARED = pathlib.Path('/work/shared/data/images')
 NAMES = ('ant', 'bee', 'cat')
 
