@@ -1,14 +1,22 @@
 """The checkpoints of a long training: arrays by Orbax, each with a small plain record and a checksum."""
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
+import os
 import pathlib
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from enas_jax.workdir import disk_errors
+
+OVERHEAD = 100_000  # Bytes of a checkpoint beside its arrays, at most.
 
 
 class Checkpoints:
@@ -18,39 +26,41 @@ class Checkpoints:
   known before it is read.
 
   Args:
-    folder: made if absent.
-    note: told, in one line, when a damaged checkpoint is passed over.
+    folder: inside the work folder; made if absent. Damaged checkpoints in it are removed.
+    note: told, in one line, of each that was removed.
+
+  Raises:
+    UserError: the disk is full, or the folder cannot be written.
   """
 
   def __init__(self, folder: pathlib.Path, note: Callable[[str], None]):
-    self._folder, self._note = folder.absolute(), note
-    self._manager = ocp.CheckpointManager(
-        self._folder, options=ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False))
+    self._folder = folder.absolute()
+    with disk_errors(self._folder.parent):
+      self._remove_damaged(note)
+      self._manager = ocp.CheckpointManager(self._folder, options=ocp.CheckpointManagerOptions(
+          max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True))
 
   def save(self, step: int, arrays: Any, record: Mapping[str, Any]) -> None:
-    """Writes a checkpoint. Steps must rise."""
+    """Writes a checkpoint. Steps must rise. Raises UserError where the disk is full."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(arrays)]
-    self._manager.save(step, args=ocp.args.Composite(arrays=ocp.args.StandardSave(leaves), record=ocp.args.JsonSave(record)))
-    checksum = self._checksum_file(step)
-    part = checksum.with_suffix('.part')
-    part.write_text(_checksum(self._folder / str(step)))
-    part.rename(checksum)
-    for old in self._folder.glob('*.sha256'):
-      if int(old.stem) not in self._manager.all_steps():
-        old.unlink()
+    with writing(self._folder.parent, sum(leaf.nbytes for leaf in leaves)):
+      self._manager.save(step, args=ocp.args.Composite(arrays=ocp.args.StandardSave(leaves), record=ocp.args.JsonSave(record)))
+      file = self._checksum_file(step)
+      part = file.with_suffix('.part')
+      part.write_text(checksum(self._folder / str(step)))
+      part.rename(file)
+      for old in self._folder.glob('*.sha256'):
+        if int(old.stem) not in self._manager.all_steps():
+          old.unlink()
 
   def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
-    """The newest sound checkpoint, or None. `like` gives structure, shapes and types. Damaged ones are removed."""
+    """The newest checkpoint, or None. `like` gives structure, shapes and types."""
+    if (step := self._manager.latest_step()) is None:
+      return None
     leaves, structure = jax.tree.flatten(like)
-    for step in sorted(self._manager.all_steps(), reverse=True):
-      checksum = self._checksum_file(step)
-      if checksum.exists() and checksum.read_text() == _checksum(self._folder / str(step)):
-        restored = self._manager.restore(step, args=ocp.args.Composite(
-            arrays=ocp.args.StandardRestore([np.zeros(x.shape, x.dtype) for x in leaves]), record=ocp.args.JsonRestore()))
-        return jax.tree.unflatten(structure, restored['arrays']), restored['record']
-      self._note(f'checkpoint {self._folder / str(step)} is cut short or altered; going back to the one before')
-      self._manager.delete(step)
-    return None
+    restored = self._manager.restore(step, args=ocp.args.Composite(
+        arrays=ocp.args.StandardRestore([np.zeros(x.shape, x.dtype) for x in leaves]), record=ocp.args.JsonRestore()))
+    return jax.tree.unflatten(structure, restored['arrays']), restored['record']
 
   def __enter__(self) -> Checkpoints:
     return self
@@ -61,8 +71,34 @@ class Checkpoints:
   def _checksum_file(self, step: int) -> pathlib.Path:
     return self._folder / f'{step}.sha256'
 
+  def _remove_damaged(self, note: Callable[[str], None]) -> None:
+    for step in sorted(int(path.name) for path in self._folder.glob('*') if path.is_dir() and path.name.isdigit()):
+      file, path = self._checksum_file(step), self._folder / str(step)
+      if not file.exists() or file.read_bytes() != checksum(path).encode():
+        note(f'checkpoint {path} is cut short or altered; going back to before it')
+        shutil.rmtree(path)
 
-def _checksum(folder: pathlib.Path) -> str:
+
+@contextlib.contextmanager
+def writing(path: pathlib.Path, num_bytes: int) -> Iterator[None]:
+  """Turns a disk that is full, or has no room for so many bytes of arrays, into a UserError about the work folder `path`.
+
+  The room is looked at first because Orbax tells of a full disk in pages of log and a ValueError.
+  """
+  with disk_errors(path):
+    try:
+      if shutil.disk_usage(path).free < num_bytes + OVERHEAD:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+      yield
+    except ValueError as error:
+      for code in (errno.ENOSPC, errno.EDQUOT):
+        if os.strerror(code) in str(error):
+          raise OSError(code, os.strerror(code)) from error
+      raise
+
+
+def checksum(folder: pathlib.Path) -> str:
+  """SHA-256 of the names, sizes and contents of a folder's files, hexadecimal."""
   digest = hashlib.sha256()
   for file in sorted(f for f in folder.rglob('*') if f.is_file()):
     digest.update(f'{file.relative_to(folder)} {file.stat().st_size}\n'.encode())

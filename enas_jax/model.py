@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -11,14 +12,17 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
+from enas_jax.checkpoint import checksum, writing
 from enas_jax.data.augment import normalise
 from enas_jax.errors import UserError
 from enas_jax.networks import build
 from enas_jax.spaces import SPACES
 from enas_jax.types import Architecture, Task
+from enas_jax.workdir import sync_folder
 
 BATCH = 500  # Images predicted at once.
 FORMAT = 1
+CHECKSUM_DIGITS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,19 +57,34 @@ class Model:
     return self.logits(images).argmax(-1)
 
   def save(self, folder: pathlib.Path) -> None:
-    """Writes `model.json` and `weights/` into a folder, over what is there."""
+    """Writes `model.json` and the folder of weights that it names. After a crash it is the old model or the new one.
+
+    Raises:
+      UserError: the disk is full, or the folder cannot be written.
+    """
+    folder = folder.absolute()
     arrays = nnx.to_pure_dict(nnx.state(self.network))
-    with ocp.StandardCheckpointer() as checkpointer:
-      checkpointer.save(folder.absolute() / 'weights', arrays, force=True)
-    record = {
-        'format': FORMAT,
-        'architecture': self.architecture.to_json(),
-        'image_shape': list(self.task.image_shape),
-        'class_names': list(self.class_names),
-        'mean': self.mean.tolist(),
-        'std': self.std.tolist(),
-    }
-    (folder / 'model.json').write_text(json.dumps(record, indent=2) + '\n')
+    part, temporary = folder / 'weights.part', folder / 'model.json.tmp'
+    with writing(folder, sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))):
+      with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(part, arrays, force=True)
+      weights = f'weights-{checksum(part)[:CHECKSUM_DIGITS]}'
+      part.rename(folder / weights)
+      record = {
+          'format': FORMAT,
+          'architecture': self.architecture.to_json(),
+          'image_shape': list(self.task.image_shape),
+          'class_names': list(self.class_names),
+          'mean': self.mean.tolist(),
+          'std': self.std.tolist(),
+          'weights': weights,
+      }
+      temporary.write_text(json.dumps(record, indent=2) + '\n')
+      temporary.replace(folder / 'model.json')
+      sync_folder(folder)
+      for old in folder.glob('weights-' + '[0-9a-f]' * CHECKSUM_DIGITS):
+        if old.name != weights:
+          shutil.rmtree(old)
 
 
 @nnx.jit
@@ -83,24 +102,34 @@ def load(folder: str | pathlib.Path) -> Model:
     UserError: there is no finished model, or it is damaged or of another format.
   """
   folder = pathlib.Path(folder)
+  file = folder / 'model.json'
   try:
-    record = json.loads((folder / 'model.json').read_text())
+    record = json.loads(file.read_bytes())
   except FileNotFoundError:
     raise UserError(f'{folder} holds no trained network (model.json); finish the run first') from None
+  except OSError as error:
+    raise UserError(f'{file} cannot be read ({error.strerror}); give the --workdir of a finished run') from error
   except ValueError as error:
-    raise UserError(f'{folder}/model.json is damaged ({error}); run the same command again') from error
-  if record.get('format') != FORMAT:
-    raise UserError(f"{folder}/model.json: format {record.get('format')!r} is not {FORMAT}; use the version that wrote it")
-  architecture = read_architecture(record['architecture'])
-  task = Task(tuple(record['image_shape']), len(record['class_names']))
+    raise UserError(f'{file} is damaged ({error}); run the same command again') from error
+  if not isinstance(record, dict) or record.get('format') != FORMAT:
+    found = record.get('format') if isinstance(record, dict) else record
+    raise UserError(f'{file}: format {found!r} is not {FORMAT}; use the version that wrote it')
+  try:
+    architecture = read_architecture(record['architecture'])
+    task = Task(tuple(record['image_shape']), len(record['class_names']))
+    mean, std = (np.asarray(record[name], np.float32) for name in ('mean', 'std'))
+    weights = (folder / record['weights']).absolute()
+  except (KeyError, TypeError) as error:
+    raise UserError(f'{file} is damaged ({type(error).__name__}: {error}); run the same command again') from error
+  if weights.name != f'weights-{checksum(weights)[:CHECKSUM_DIGITS]}':
+    raise UserError(f'{weights} is missing or damaged; run the same command again')
   network = nnx.eval_shape(lambda: build(architecture, task=task, key=jax.random.key(0)))
   graph, state = nnx.split(network)
   with ocp.StandardCheckpointer() as checkpointer:
-    arrays = checkpointer.restore((folder / 'weights').absolute(), nnx.to_pure_dict(state))
+    arrays = checkpointer.restore(weights, nnx.to_pure_dict(state))
   nnx.replace_by_pure_dict(state, arrays)
   network = nnx.merge(graph, state)
   network.eval()
-  mean, std = (np.asarray(record[name], np.float32) for name in ('mean', 'std'))
   return Model(architecture, network, task, mean, std, tuple(record['class_names']))
 
 

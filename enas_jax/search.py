@@ -24,7 +24,7 @@ from enas_jax.estimators import Estimator
 from enas_jax.ledger import Ledger
 from enas_jax.progress import Progress, TimeLeft
 from enas_jax.strategies import Strategy
-from enas_jax.train import fit
+from enas_jax.train import check_seed, finished, fit
 from enas_jax.types import Architecture, Request
 from enas_jax.workdir import Workdir
 
@@ -33,7 +33,7 @@ def main(values: flags.FlagValues) -> None:
   """Searches a network for a data set, trains it and saves it.
 
   The folder then holds config.json, ledger.jsonl (every candidate), architecture.json, result.json and the trained network,
-  for enas_jax.load(DIR). A run that was stopped, killed or cut off is resumed by the same command.
+  for enas_jax.load(DIR). A run that was stopped, killed or cut off is resumed by the same command; a finished one is kept.
   """
   config = values.config
   dataset = data.load(config.data.name, data_dir=values.data_dir)
@@ -49,20 +49,28 @@ def search(config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Pro
            should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
   """The whole way from images to a trained network, from wherever the workdir stands. Returns result.json's record.
 
+  Where the search is finished already, nothing is done again.
+
   Raises:
     UserError: bad settings, or no candidate succeeded.
     Stopped: `should_stop` returned True; everything finished is kept.
   """
+  check_seed(config.seed)
+  if config.max_failures_in_a_row < 1:
+    raise UserError(f'config.max_failures_in_a_row {config.max_failures_in_a_row} is below 1; give at least 1')
   space = spaces.make(config)
   strategy = strategies.make(config, space, dataset.task)
   estimator = estimators.make(config, space, dataset, should_stop=should_stop)
   ledger = Ledger(workdir.ledger, space.from_json)
   for notice in filter(None, (workdir.notice, ledger.notice)):
     progress.note(notice)
+  if not len(ledger) and (workdir.path / 'architecture.json').exists():
+    raise UserError(f"workdir {workdir.path} has architecture.json but no ledger: not a search's; choose another --workdir")
+  if (result := finished(workdir, progress)) is not None:
+    return result
   progress.start(ledger)
   progress.phase('search')
   architecture = find(strategy, estimator, ledger, workdir, progress, config)
-  workdir.write_json('architecture.json', architecture.to_json())
   progress.phase(f'final training of {architecture}')
   result = {**fit(architecture, config, dataset, workdir, progress, should_stop=should_stop), **_summary(ledger, architecture)}
   result['seconds'] = {**result.pop('seconds_by_phase'), 'final': result['seconds']}
@@ -75,8 +83,7 @@ def find(strategy: Strategy, estimator: Estimator, ledger: Ledger, workdir: Work
   """Runs the strategy to its end and returns its best architecture. What the ledger knows is not evaluated again."""
   time_left = TimeLeft()
   failures = 0
-  record = workdir.read_json('controller.json')
-  state = strategy.init(config.seed) if record is None else strategy.from_json(record)
+  state = _restore(strategy, ledger, workdir, progress, config.seed)
   while not strategy.done(state):
     progress.describe(strategy.describe(state))
     requests, state = strategy.ask(state)
@@ -85,17 +92,31 @@ def find(strategy: Strategy, estimator: Estimator, ledger: Ledger, workdir: Work
       ledger.append(new[index], evaluation)
       failures = 0 if evaluation.ok else failures + 1
       if failures >= config.max_failures_in_a_row:
-        raise UserError(f'{failures} candidates in a row failed, the last: {evaluation.reason}; mend that, take a new --workdir')
+        raise UserError(f'{failures} candidates in a row failed, the last: {evaluation.reason}; mend it, take a new --workdir')
       if evaluation.ok:
         time_left.add(evaluation.train_macs, evaluation.seconds, evaluation.compile_seconds)
       progress.left(_seconds_left(strategy, state, estimator, ledger, time_left))
       progress.candidate(new[index], evaluation)
     state = strategy.tell(state, [ledger[r.key] for r in requests])
-    workdir.write_json('controller.json', strategy.to_json(state))
+    workdir.write_json('controller.json', {'evaluations': len(ledger), 'state': strategy.to_json(state)})
   architecture = strategy.best(state)
   if architecture is None:
     raise UserError(f'none of {len(ledger)} candidates succeeded; see the reasons in {ledger.path}')
   return architecture
+
+
+def _restore(strategy: Strategy, ledger: Ledger, workdir: Workdir, progress: Progress, seed: int) -> Any:
+  """The strategy's last state. Without a sound one the first: through the ledger's answers the search comes back to the last.
+
+  A state that has seen more than the ledger holds, as after a torn line, is not sound.
+  """
+  record = workdir.read_json('controller.json', damaged=progress.note)
+  try:
+    if record is not None and record['evaluations'] <= len(ledger):
+      return strategy.from_json(record['state'])
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    progress.note(f'{workdir.path}/controller.json is damaged ({type(error).__name__}: {error}) and is made again')
+  return strategy.init(seed)
 
 
 def _seconds_left(strategy: Strategy, state: Any, estimator: Estimator, ledger: Ledger, time_left: TimeLeft) -> float | None:

@@ -23,7 +23,7 @@ from enas_jax.errors import Stopped, UserError
 from enas_jax.estimators import training_data
 from enas_jax.estimators.program import Program
 from enas_jax.estimators.training import Snapshot, train
-from enas_jax.model import Model, read_architecture
+from enas_jax.model import Model, load, read_architecture
 from enas_jax.progress import Progress
 from enas_jax.strategies import Schedules
 from enas_jax.types import Architecture, Request
@@ -32,7 +32,7 @@ from enas_jax.workdir import Workdir
 
 def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Progress, *,
         should_stop: Callable[[], bool]) -> dict[str, Any]:
-  """Trains on the whole training part, resuming from the last checkpoint, and saves the network.
+  """Trains on the whole training part, resuming from the last checkpoint, and saves architecture.json and the network.
 
   The test part is used once, after the last epoch; with `config.training.best_epoch` (the paper's protocol) after each.
 
@@ -41,13 +41,15 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdi
 
   Raises:
     Stopped: told to stop; a checkpoint was written.
-    UserError: the training diverged.
+    UserError: bad settings, or the training diverged.
   """
+  check_seed(config.seed)
   space = spaces.make(config)
   request = Request(architecture, Schedules.from_config(config, space).of_winner(), phase='final')
   every_epoch = request.schedule.best_epoch
   program = Program(
       architecture, training_data(config, dataset, dataset.train, dataset.test), batch_size=request.schedule.batch_size)
+  workdir.write_json('architecture.json', architecture.to_json())
   with Checkpoints(workdir.path / 'checkpoints', progress.note) as checkpoints:
     state, record = _restore(checkpoints, program)
     started = time.monotonic() - record['seconds']
@@ -82,6 +84,25 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdi
   }
 
 
+def check_seed(seed: int) -> None:
+  """Raises UserError for a seed that a random generator would refuse, or take for another one."""
+  if not 0 <= seed < 2**32:
+    raise UserError(f'config.seed {seed} is outside 0 to {2**32 - 1}; give one within')
+
+
+def finished(workdir: Workdir, progress: Progress) -> dict[str, Any] | None:
+  """The record of result.json, which is written last, if the network beside it can be loaded. Else None: finish the run."""
+  result = workdir.read_json('result.json', damaged=progress.note)
+  if result is None:
+    return None
+  try:
+    load(workdir.path)
+  except Exception as error:  # Orbax has no common class for what a damaged folder can raise.
+    progress.note(f'the network in {workdir.path} cannot be loaded ({type(error).__name__}) and is made again')
+    return None
+  return result
+
+
 def _restore(checkpoints: Checkpoints, program: Program) -> tuple[Snapshot | None, dict[str, Any]]:
   if (found := checkpoints.restore((program.state_shape, program.new_tally()))) is None:
     return None, {'loss': [], 'train_accuracy': [], 'test_accuracy': [], 'seconds': 0.0}
@@ -114,14 +135,16 @@ def main(values: flags.FlagValues) -> None:
        cli.stop_on_sigterm() as stop:
     if workdir.notice:
       progress.note(workdir.notice)
+    if workdir.ledger.exists():
+      raise UserError(f'workdir {workdir.path} is that of a search; choose another --workdir')
     stored = workdir.read_json('architecture.json')
     if stored is not None and stored != architecture.to_json():
       raise UserError(f'workdir {workdir.path} trains another architecture; choose another --workdir')
-    workdir.write_json('architecture.json', architecture.to_json())
-    progress.start()
-    progress.phase(f'training of {architecture}')
-    result = fit(architecture, values.config, dataset, workdir, progress, should_stop=lambda: stop.requested)
-    workdir.write_json('result.json', {'architecture': architecture.to_json(), 'seed': values.config.seed, **result})
+    if (result := finished(workdir, progress)) is None:
+      progress.start()
+      progress.phase(f'training of {architecture}')
+      result = fit(architecture, values.config, dataset, workdir, progress, should_stop=lambda: stop.requested)
+      workdir.write_json('result.json', {'architecture': architecture.to_json(), 'seed': values.config.seed, **result})
     progress.note(f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters; in {workdir.path}")
 
 

@@ -15,7 +15,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Workdir:
     self.ledger = path / 'ledger.jsonl'
     self.notice = ''
     self._lock = lock
+    self._is_new = False
 
   @classmethod
   def open(cls, path: str | Path, config: ConfigDict, *, data_checksum: str) -> Workdir:
@@ -69,7 +70,9 @@ class Workdir:
   def __enter__(self) -> Workdir:
     return self
 
-  def __exit__(self, *_: object) -> None:
+  def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    if self._is_new and kind is not None and issubclass(kind, UserError):
+      self._forget()
     self.close()
 
   def write_json(self, name: str, record: Any) -> None:
@@ -88,8 +91,16 @@ class Workdir:
         raise
       sync_folder(self.path)
 
-  def read_json(self, name: str) -> Any:
-    """What `write_json` wrote, or None where there is no such file. Raises UserError on one that is damaged."""
+  def read_json(self, name: str, *, damaged: Callable[[str], None] | None = None) -> Any:
+    """What `write_json` wrote, or None where there is no such file.
+
+    Args:
+      name: of the file.
+      damaged: for a file that can be made again: told, in one line, that it is damaged, and None is returned.
+
+    Raises:
+      UserError: the file is damaged, and `damaged` is not given.
+    """
     file = self.path / name
     try:
       return json.loads(file.read_bytes())
@@ -98,7 +109,10 @@ class Workdir:
     except OSError as error:
       raise UserError(f'{file} cannot be read ({error.strerror}); mend it or choose another --workdir') from error
     except ValueError as error:
-      raise UserError(f'{file} is damaged ({error}); restore it or choose another --workdir') from error
+      if damaged is None:
+        raise UserError(f'{file} is damaged ({error}); restore it or choose another --workdir') from error
+      damaged(f'{file} is damaged ({error}) and is made again')
+      return None
 
   def _settle(self, now: Mapping[str, Any]) -> None:
     """Writes the settings on the first run; on a later one refuses others."""
@@ -107,6 +121,7 @@ class Workdir:
       if self.ledger.exists():
         raise UserError(f'workdir {self.path} has a ledger but no config.json; restore that or choose another --workdir')
       self.write_json('config.json', now)
+      self._is_new = True
       return
     if not isinstance(stored, dict) or not now.keys() <= stored.keys():
       raise UserError(f'{self.path}/config.json was not written by enas_jax; choose another --workdir')
@@ -121,6 +136,12 @@ class Workdir:
     changes = [c for part in ('versions', 'hardware') for c in _differences(stored[part], now[part], '{} was {}, is {}')]
     if changes:
       self.notice = f'since the first run {", ".join(changes)}: results can differ in the last digits'
+
+
+  def _forget(self) -> None:
+    """Takes the settings back where a first run was refused before it had anything to keep, so that mended ones may follow."""
+    if {file.name for file in self.path.iterdir()} == {'config.json', 'lock'}:
+      (self.path / 'config.json').unlink()
 
 
 @contextlib.contextmanager

@@ -105,7 +105,7 @@ class Program:
     state_shape: shapes and types of a TrainState.
     members: M, replicates trained at once. One is compiled plain, several under vmap.
     compile_seconds: spent on tracing and compiling so far.
-    memory_bytes: device memory that a training step needs beside the data, as the compiler reports it.
+    memory_bytes: device memory that training and scoring need beside the data, as the compiler reports it.
   """
 
   def __init__(self, architecture: Architecture, data: TrainingData, *, batch_size: int, members: int = 1):
@@ -122,9 +122,10 @@ class Program:
     self.init = self._compile(jax.vmap(init), keys, options={'xla_backend_optimization_level': 0})
     self.state_shape = jax.eval_shape(jax.vmap(init), keys)
     self._step = self._compile_step(batch_size)
-    self.memory_bytes = _memory_bytes(self._step)
     score = _over_members(self._score_batch, members, (0, None, None))
     self._score = self._compile(score, self.state_shape, np.int32(0), data.arrays)
+    state_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(self.state_shape))
+    self.memory_bytes = state_bytes + max(_memory_bytes(self._step), _memory_bytes(self._score))
 
   def step(self, state: TrainState, tally: Tally, hyperparameters: Hyperparameters, order: jax.Array, keys: jax.Array,
            index: int) -> tuple[TrainState, Tally]:

@@ -1,6 +1,7 @@
 """The estimator that trains: every candidate from scratch, each under its own schedule."""
 from __future__ import annotations
 
+import collections
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -13,6 +14,8 @@ from enas_jax.estimators.program import Program, TrainingData
 from enas_jax.estimators.training import train, train_macs
 from enas_jax.spaces import SearchSpace
 from enas_jax.types import Evaluation, Request
+
+PROGRAMS_KEPT = 4
 
 
 class TrainedEstimator:
@@ -35,7 +38,7 @@ class TrainedEstimator:
     self._space, self._data, self._seed = space, data, seed
     self._group_size = group_size or (1 if jax.default_backend() == 'cpu' else 8)
     self._memory_limit, self._should_stop = memory_limit, should_stop
-    self._program: tuple[tuple, Program] | None = None  # The last one: replicates come one after the other.
+    self._programs: collections.OrderedDict[tuple, Program] = collections.OrderedDict()
 
   def estimate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Evaluation]]:
     """Yields (index, evaluation) group by group. Raises `Stopped` when told to stop."""
@@ -51,33 +54,38 @@ class TrainedEstimator:
     try:
       program, compile_seconds = self._compiled(group)
     except Exception as error:  # Whatever a candidate's build raises is its own failure; the reason is recorded.
-      return [_failed(f'does not compile: {_one_line(error)}', time.perf_counter() - start)] * len(group)
-    limit = free_bytes(jax.local_devices()[0]) if self._memory_limit is None else self._memory_limit
-    if program.memory_bytes <= limit:
-      try:
-        return self._run(program, group, start, compile_seconds)
-      except jax.errors.JaxRuntimeError as error:
-        if 'RESOURCE_EXHAUSTED' not in str(error):
-          raise
-        reason = _one_line(error)
+      if not _out_of_memory(error):  # Some compilers refuse what will not fit.
+        seconds = (time.perf_counter() - start) / len(group)
+        return [_failed(f'does not compile: {_one_line(error)}', seconds)] * len(group)
+      reason = _one_line(error)
     else:
-      reason = f'needs {program.memory_bytes / 1e9:.2f} GB, {limit / 1e9:.2f} GB are free'
+      limit = free_bytes(jax.local_devices()[0]) if self._memory_limit is None else self._memory_limit
+      if program.memory_bytes <= limit:
+        try:
+          return self._run(program, group, start, compile_seconds)
+        except jax.errors.JaxRuntimeError as error:
+          if not _out_of_memory(error):
+            raise
+          reason = _one_line(error)
+      else:
+        reason = f'needs {_readable(program.memory_bytes)}, {_readable(limit)} are free'
     if len(group) > 1:  # Half as many may fit.
-      self._program = None
       half = len(group) // 2
       return self._train(group[:half]) + self._train(group[half:])
     return [_failed(f'out of memory: {reason}', time.perf_counter() - start)]
 
   def _compiled(self, group: list[Request]) -> tuple[Program, float]:
-    """The group's program and the seconds that compiling it took now."""
+    """The group's program and the seconds that compiling it took now. The last few are kept: replicates come back."""
     signature = (*_signature(group[0]), len(group))
-    if self._program is None or self._program[0] != signature:
-      self._program = None  # Frees the old one first.
-      architecture, batch_size, _ = _signature(group[0])
-      program = Program(architecture, self._data, batch_size=batch_size, members=len(group))
-      self._program = (signature, program)
-      return program, program.compile_seconds
-    return self._program[1], 0.0
+    if signature in self._programs:
+      self._programs.move_to_end(signature)
+      return self._programs[signature], 0.0
+    architecture, batch_size, _ = _signature(group[0])
+    program = Program(architecture, self._data, batch_size=batch_size, members=len(group))
+    self._programs[signature] = program
+    if len(self._programs) > PROGRAMS_KEPT:
+      self._programs.popitem(last=False)
+    return program, program.compile_seconds
 
   def _run(self, program: Program, group: list[Request], start: float, compile_seconds: float) -> list[Evaluation]:
     epochs = []
@@ -128,6 +136,14 @@ def _groups(requests: Sequence[Request], size: int) -> Iterator[list[int]]:
 
 def _failed(reason: str, seconds: float) -> Evaluation:
   return Evaluation(reason=reason, seconds=seconds)
+
+
+def _out_of_memory(error: Exception) -> bool:
+  return isinstance(error, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' in str(error)
+
+
+def _readable(num_bytes: float) -> str:
+  return f'{num_bytes / 1e9:.2f} GB' if num_bytes >= 1e7 else f'{num_bytes / 1e6:.2f} MB'
 
 
 def _one_line(error: Exception) -> str:

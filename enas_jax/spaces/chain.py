@@ -130,8 +130,8 @@ class ChainSpace:
       raise UserError(f'chain: widths {self.min_width} to {self.max_width}; give 1 <= min_width <= max_width')
     if self.width_step < 1:
       raise UserError(f'chain: width_step {self.width_step}; give at least 1')
-    if not self.kernels or not set(self.kernels) <= set(KERNELS):
-      raise UserError(f'chain: kernels {self.kernels}; give some of {KERNELS}')
+    if not self.kernels or not set(self.kernels) <= set(KERNELS) or len(set(self.kernels)) < len(self.kernels):
+      raise UserError(f'chain: kernels {self.kernels}; give some of {KERNELS}, each once')
 
   @property
   def depths(self) -> range:
@@ -159,7 +159,8 @@ class ChainSpace:
     """One layer more or less, one width step, one operation, or one kernel.
 
     A layer is added at the end, as a copy of the last; that is where the depth walk's own growth is seen too, since
-    a chain of equal layers has no other place.
+    a chain of equal layers has no other place. So a layer that is unlike the one before it can be taken away in one step but
+    comes back in two or three; all other steps lead back.
     """
     if architecture.depth < self.max_depth:
       yield dataclasses.replace(

@@ -1,0 +1,210 @@
+"""The main command as its user sees it, and its loop on an estimator that trains nothing."""
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from run_records import files, ledger, read, same_run, same_training
+from synthetic_estimator import estimate
+
+import enas_jax
+from enas_jax import data, estimators, search
+from enas_jax.errors import UserError
+from enas_jax.progress import Progress
+from enas_jax.types import Evaluation
+from enas_jax.workdir import Workdir
+
+pytest_plugins = ['search_fixtures']
+
+
+class Table:
+  """An estimator that makes accuracies up. `fails` tells which of its answers fail, by their number from 1."""
+
+  def __init__(self, fails=lambda number: False, order=list):
+    self._fails, self._order = fails, order
+    self.asked, self.answered = [], []
+
+  def estimate(self, requests):
+    self.asked += requests
+    for index in self._order(range(len(requests))):
+      self.answered.append(requests[index].key)
+      failed = self._fails(len(self.answered))
+      yield index, Evaluation(reason=f'made-up failure {len(self.answered)}') if failed else estimate(requests[index])
+
+  def predict_macs(self, request):
+    return 0.0
+
+
+@pytest.fixture
+def find(runner, tmp_path, monkeypatch):
+  """Runs `search` on a table, without the final training. Returns result.json's record."""
+  dataset = data.load(f'npz:{runner.images}')
+
+  def run(table, workdir=tmp_path / 'w', **changes):
+    monkeypatch.setattr(estimators, 'make', lambda *_, **__: table)
+    monkeypatch.setattr(search, 'fit', lambda *_, **__: {'test_accuracy': 0.5, 'seconds': 0.0})
+    config = runner.config(**{'chain.max_depth': 6, 'chain.max_width': 4, 'budget.evaluations': 20, **changes})
+    with Workdir.open(workdir, config, data_checksum=dataset.checksum) as folder, Progress() as progress:
+      return search.search(config, dataset, folder, progress)
+
+  return run
+
+
+def test_four_phases_then_a_trained_network(undisturbed, runner):
+  phases = [record['request']['phase'] for record in ledger(undisturbed)]
+  assert list(dict.fromkeys(phases)) == ['depth', 'width', 'operation', 'kernel']
+  assert len({record['key'] for record in ledger(undisturbed)}) == len(phases)
+  result, dataset = read(undisturbed, 'result.json'), data.load(f'npz:{runner.images}')
+  model = enas_jax.load(undisturbed)
+  assert model.architecture.to_json() == result['architecture'] == read(undisturbed, 'architecture.json')
+  accuracy = np.mean(model.predict(dataset.test.images) == dataset.test.labels)
+  assert accuracy == result['test_accuracy'] > 0.5
+  assert result['params'] == enas_jax.model.SPACES['chain']().num_params(model.architecture, dataset.task)
+  assert result['macs'] > 0 and result['epochs'] == len(result['curve']['loss']) == 6
+  assert set(result['seconds']) == {*phases, 'final'} and all(seconds > 0 for seconds in result['seconds'].values())
+  assert result['evaluations'] == len(phases) and result['failures'] == []
+  assert result['search_train_macs'] == sum(record['evaluation']['train_macs'] for record in ledger(undisturbed)) > 0
+  assert result['peak_memory_bytes'] > 1e7
+
+
+def test_the_record_of_the_run(undisturbed, runner):
+  record = read(undisturbed, 'config.json')
+  assert record['config'] == json.loads(runner.config().to_json())
+  assert record['config']['seed'] == 0
+  assert {'jax', 'flax', 'enas_jax', 'python'} <= set(record['versions'])
+  assert record['hardware']['backend'] and record['hardware']['cpu_count'] == os.cpu_count()
+  assert '-m enas_jax.search' in record['command']
+  assert list((undisturbed / 'checkpoints').iterdir())
+
+
+def test_in_process_as_on_the_command_line(undisturbed, runner, tmp_path):
+  config, dataset = runner.config(), data.load(f'npz:{runner.images}')
+  with Workdir.open(tmp_path, config, data_checksum=dataset.checksum) as workdir, Progress() as progress:
+    result = search.search(config, dataset, workdir, progress)
+  assert result == read(tmp_path, 'result.json')
+  same_run(tmp_path, undisturbed)
+
+
+def test_a_finished_search_is_kept_as_it_is(undisturbed, runner, tmp_path, capsys):
+  workdir = shutil.copytree(undisturbed, tmp_path / 'w')
+  before = files(workdir)
+  assert runner.here('search', workdir) == 0
+  assert files(workdir) == before
+  out, err = capsys.readouterr()
+  accuracy = 100 * read(workdir, 'result.json')['test_accuracy']
+  assert out.count('\n') == 1 and f'test accuracy {accuracy:.2f} %' in out and not err
+
+
+@pytest.mark.parametrize('name', ['result.json', 'model.json', 'weights', 'controller.json'])
+def test_what_is_damaged_afterwards_is_made_again_without_training(undisturbed, runner, tmp_path, capsys, name):
+  workdir = shutil.copytree(undisturbed, tmp_path / 'w')
+  for file in (workdir / name).rglob('*') if name == 'weights' else [workdir / name]:
+    if file.is_file():
+      file.write_bytes(file.read_bytes()[:20])
+  assert runner.here('search', workdir) == 0
+  same_run(workdir, undisturbed)
+  out = capsys.readouterr().out
+  assert 'epoch' not in out
+  if name != 'controller.json':  # Which a finished search does not need.
+    assert 'made again' in out
+
+
+def test_the_window_changes_no_decision(undisturbed, runner, tmp_path):
+  assert runner.here('search', tmp_path, **{'egnas.window': 4}) == 0
+  one, four = read(undisturbed, 'result.json'), read(tmp_path, 'result.json')
+  for name in ('architecture', 'test_accuracy', 'train_accuracy', 'train_loss', 'curve'):
+    assert four[name] == one[name]
+  known = {record['key']: record for record in ledger(tmp_path)}
+  for record in ledger(undisturbed):
+    assert known[record['key']] == record
+
+
+@pytest.mark.parametrize(('strategy', 'phases'), [('random', ['random']), ('evolution', ['macro', 'micro'])])
+def test_other_strategies(runner, tmp_path, strategy, phases):
+  assert runner.here('search', tmp_path, strategy=strategy) == 0
+  records, result = ledger(tmp_path), read(tmp_path, 'result.json')
+  assert len(records) == result['evaluations'] == 4
+  assert list(dict.fromkeys(record['request']['phase'] for record in records)) == phases
+  best = max(record['evaluation']['metrics']['accuracy'] for record in records if record['request']['phase'] == phases[-1])
+  winners = [r['request']['architecture'] for r in records if r['evaluation']['metrics']['accuracy'] == best]
+  assert result['architecture'] in winners
+  assert enas_jax.load(tmp_path).architecture.to_json() == result['architecture']
+
+
+def test_another_seed_is_another_run(undisturbed, runner, tmp_path):
+  assert runner.here('search', tmp_path, seed=1) == 0
+  assert ledger(tmp_path)[0]['key'] == ledger(undisturbed)[0]['key']
+  with pytest.raises(AssertionError):
+    same_training(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize('strategy', ['egnas', 'evolution', 'random'])
+def test_failures_are_recorded_with_their_reasons_and_the_search_goes_on(find, tmp_path, strategy):
+  table = Table(fails=lambda number: number % 3 == 2)
+  result = find(table, strategy=strategy)
+  records = ledger(tmp_path / 'w')
+  failed = [r for r in records if r['evaluation']['reason']]
+  assert len(failed) == len(records) // 3 or len(failed) == (len(records) + 1) // 3
+  assert result['failures'] == [{'key': r['key'], 'reason': r['evaluation']['reason']} for r in failed]
+  assert 'made-up failure 2' in result['failures'][0]['reason']
+  assert result['evaluations'] == len(records) > 6
+
+
+@pytest.mark.parametrize('strategy', ['egnas', 'evolution', 'random'])
+@pytest.mark.parametrize('window', [1, 5])
+def test_nothing_is_asked_twice_and_the_ledger_is_in_order_of_arrival(find, tmp_path, strategy, window):
+  table = Table()
+  batches = {'egnas.window': window, 'evolution.batch': window, 'random.batch': window}
+  result = find(table, strategy=strategy, **batches)
+  keys = [r.key for r in table.asked]
+  assert len(set(keys)) == len(keys) == result['evaluations']
+  assert [r['key'] for r in ledger(tmp_path / 'w')] == table.answered == keys
+
+
+@pytest.mark.parametrize('strategy', ['egnas', 'evolution', 'random'])
+def test_answers_may_come_in_any_order(find, tmp_path, strategy):
+  batches = {'egnas.window': 5, 'evolution.batch': 5, 'random.batch': 5}
+  result = find(Table(), tmp_path / 'a', strategy=strategy, **batches)
+  reverse = find(table := Table(order=reversed), tmp_path / 'b', strategy=strategy, **batches)
+  assert reverse['architecture'] == result['architecture']
+  one, other = ledger(tmp_path / 'a'), ledger(tmp_path / 'b')
+  assert one != other and sorted(one, key=str) == sorted(other, key=str)
+  assert [r['key'] for r in other] == table.answered
+
+
+def test_the_best_of_a_table_is_found_again_from_its_ledger(find, tmp_path):
+  result = find(Table())
+  for name in ('result.json', 'controller.json'):
+    (tmp_path / 'w' / name).unlink(missing_ok=True)
+  again = find(table := Table())
+  assert not table.asked
+  assert again['architecture'] == result['architecture'] and again['evaluations'] == result['evaluations']
+
+
+def test_many_failures_in_a_row_end_the_search_with_a_reason(find, tmp_path):
+  table = Table(fails=lambda number: number > 4)
+  with pytest.raises(UserError, match='5 candidates in a row failed, the last: made-up failure 9') as error:
+    find(table, strategy='random', **{'max_failures_in_a_row': 5, 'random.batch': 1})
+  assert '\n' not in str(error.value)
+  assert len(ledger(tmp_path / 'w')) == 9
+  assert not (tmp_path / 'w' / 'result.json').exists()
+
+
+def test_failures_in_a_row_are_counted_anew_after_a_success(find):
+  assert find(Table(fails=lambda number: number % 5), strategy='random', max_failures_in_a_row=5)['evaluations'] == 20
+
+
+@pytest.mark.parametrize('strategy', ['egnas', 'evolution', 'random'])
+def test_without_a_success_there_is_no_winner(find, tmp_path, strategy):
+  for _ in range(2):  # The same command says the same.
+    with pytest.raises(UserError, match=r'none of \d+ candidates succeeded; see the reasons in .*ledger.jsonl'):
+      find(Table(fails=lambda number: True), strategy=strategy, max_failures_in_a_row=100)
+  assert all(record['evaluation']['reason'] for record in ledger(tmp_path / 'w'))
+
+
+def test_a_search_refuses_the_workdir_of_a_training(find, tmp_path):
+  (tmp_path / 'w').mkdir()
+  (tmp_path / 'w' / 'architecture.json').write_text('{}')
+  with pytest.raises(UserError, match=r"not a search's; choose another --workdir"):
+    find(Table())
