@@ -36,9 +36,10 @@ class Checkpoints:
   def __init__(self, folder: pathlib.Path, note: Callable[[str], None]):
     self._folder = folder.absolute()
     with disk_errors(self._folder.parent):
+      self._folder.mkdir(parents=True, exist_ok=True)
       self._remove_damaged(note)
-      self._manager = ocp.CheckpointManager(self._folder, options=ocp.CheckpointManagerOptions(
-          max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True))
+      self._manager = ocp.CheckpointManager(
+          self._folder, options=ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False))
 
   def save(self, step: int, arrays: Any, record: Mapping[str, Any]) -> None:
     """Writes a checkpoint. Steps must rise. Raises UserError where the disk is full."""
@@ -72,6 +73,9 @@ class Checkpoints:
     return self._folder / f'{step}.sha256'
 
   def _remove_damaged(self, note: Callable[[str], None]) -> None:
+    """Before Orbax sees them: it would log its own view of them."""
+    for path in self._folder.glob('*.orbax-checkpoint-tmp'):  # A crash while writing.
+      shutil.rmtree(path)
     for step in sorted(int(path.name) for path in self._folder.glob('*') if path.is_dir() and path.name.isdigit()):
       file, path = self._checksum_file(step), self._folder / str(step)
       if not file.exists() or file.read_bytes() != checksum(path).encode():

@@ -31,15 +31,15 @@ def get_config() -> ConfigDict:
 
   config.chain = ConfigDict()  # The space; see spaces/chain.py.
   config.chain.min_depth = 4
-  config.chain.max_depth = 7
-  config.chain.min_width = 4
-  config.chain.max_width = 8
-  config.chain.width_step = 1
+  config.chain.max_depth = 6
+  config.chain.min_width = 6
+  config.chain.max_width = 12
+  config.chain.width_step = 2
   config.chain.kernels = (3, 5)
 
   config.training = ConfigDict()  # Every candidate; see types.Schedule.
-  config.training.batch_size = 64
-  config.training.learning_rate = 0.1  # The paper's 0.025 is for ten epochs and more.
+  config.training.batch_size = 32  # The paper's 64 and 0.025 are for ten epochs and more.
+  config.training.learning_rate = 0.05
   config.training.momentum = 0.9
   config.training.weight_decay = 3e-4
   config.training.clip_norm = 5.0
@@ -58,9 +58,9 @@ def get_config() -> ConfigDict:
   config.egnas.window = 1  # Candidates asked for at once; changes the cost, never a decision.
   config.egnas.depth_gain = 0.005  # A deeper net is accepted at this much more accuracy,
   config.egnas.depth_loss = 0.005  # and counted as a failure at this much less.
-  config.egnas.depth_failures = 3  # The walk stops at this many failures since the last acceptance.
+  config.egnas.depth_failures = 2  # The walk stops at this many failures since the last acceptance.
   config.egnas.width_tolerance = 0.0  # Accuracy that a narrower net may lose.
-  config.egnas.width_failures = 3
+  config.egnas.width_failures = 2
   config.egnas.target_accuracy = 0.999  # The depth walk stops where an accepted net reaches this,
   config.egnas.target_train_accuracy = 0.995  # or this on the training part.
   config.egnas.parameter_slack = 100  # Parameters that a micro candidate may exceed its baseline by.

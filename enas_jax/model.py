@@ -63,7 +63,7 @@ class Model:
       UserError: the disk is full, or the folder cannot be written.
     """
     folder = folder.absolute()
-    arrays = nnx.to_pure_dict(nnx.state(self.network))
+    arrays = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(self.network)))  # Bound to no device.
     part, temporary = folder / 'weights.part', folder / 'model.json.tmp'
     with writing(folder, sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))):
       with ocp.StandardCheckpointer() as checkpointer:
@@ -116,21 +116,30 @@ def load(folder: str | pathlib.Path) -> Model:
     raise UserError(f'{file}: format {found!r} is not {FORMAT}; use the version that wrote it')
   try:
     architecture = read_architecture(record['architecture'])
-    task = Task(tuple(record['image_shape']), len(record['class_names']))
+    height, width, channels = record['image_shape']
+    class_names = tuple(record['class_names'])
+    task = Task((height, width, channels), len(class_names))
     mean, std = (np.asarray(record[name], np.float32) for name in ('mean', 'std'))
     weights = (folder / record['weights']).absolute()
-  except (KeyError, TypeError) as error:
+  except UserError as error:
+    raise UserError(f'{file}: {error}') from error
+  except (KeyError, TypeError, ValueError) as error:
     raise UserError(f'{file} is damaged ({type(error).__name__}: {error}); run the same command again') from error
   if weights.name != f'weights-{checksum(weights)[:CHECKSUM_DIGITS]}':
     raise UserError(f'{weights} is missing or damaged; run the same command again')
-  network = nnx.eval_shape(lambda: build(architecture, task=task, key=jax.random.key(0)))
-  graph, state = nnx.split(network)
+  graph, state = nnx.split(nnx.eval_shape(lambda: build(architecture, task=task, key=jax.random.key(0))))
   with ocp.StandardCheckpointer() as checkpointer:
-    arrays = checkpointer.restore(weights, nnx.to_pure_dict(state))
-  nnx.replace_by_pure_dict(state, arrays)
+    arrays = nnx.restore_int_paths(checkpointer.restore(weights))
+  if _shapes(arrays) != _shapes(nnx.to_pure_dict(state)):
+    raise UserError(f'{file} describes another network than that of {weights}; run the same command again')
+  nnx.replace_by_pure_dict(state, jax.device_put(arrays))
   network = nnx.merge(graph, state)
   network.eval()
-  return Model(architecture, network, task, mean, std, tuple(record['class_names']))
+  return Model(architecture, network, task, mean, std, class_names)
+
+
+def _shapes(arrays: Any) -> Any:
+  return jax.tree.map(lambda x: x.shape, arrays)
 
 
 def read_architecture(record: Any) -> Architecture:

@@ -97,8 +97,8 @@ def finished(workdir: Workdir, progress: Progress) -> dict[str, Any] | None:
     return None
   try:
     load(workdir.path)
-  except Exception as error:  # Orbax has no common class for what a damaged folder can raise.
-    progress.note(f'the network in {workdir.path} cannot be loaded ({type(error).__name__}) and is made again')
+  except UserError as error:
+    progress.note(f'the network cannot be loaded and is made again: {error}')
     return None
   return result
 
@@ -156,7 +156,7 @@ def _read(path: pathlib.Path) -> Architecture:
   except ValueError as error:
     if isinstance(error, UserError):
       raise UserError(f'--architecture={path}: {error}') from error
-    raise UserError(f'--architecture={path} is not JSON ({error})') from error
+    raise UserError(f"--architecture={path} is not JSON ({error}); give a file like a search's architecture.json") from error
 
 
 def _define_flags(values: flags.FlagValues) -> None:

@@ -1,9 +1,7 @@
 """Fixtures: a search so small that it takes seconds, 8 x 8 images of four classes and networks of depth 3."""
-import os
 import subprocess
 import sys
 
-import jax
 import pytest
 from run_records import write_images
 
@@ -25,27 +23,11 @@ def images(tmp_path_factory):
   return write_images(tmp_path_factory.mktemp('images') / 'images.npz')
 
 
-@pytest.fixture(scope='session')
-def compilation_cache(tmp_path_factory):
-  """Shared by this process and those it starts, so that a program is compiled once a session."""
-  folder = jax.config.jax_compilation_cache_dir or str(tmp_path_factory.mktemp('compilation_cache'))
-  jax.config.update('jax_compilation_cache_dir', folder)
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
-  jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
-  return folder
-
-
 class Runner:
   """Runs the commands on the small search, in this process or in one of their own."""
 
-  def __init__(self, images, cache):
+  def __init__(self, images):
     self.images = images
-    self._environment = {
-        **os.environ,
-        'JAX_COMPILATION_CACHE_DIR': cache,
-        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-        'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
-    }
 
   def settings(self, **changes):
     """As `SETTINGS`, with these changed."""
@@ -65,7 +47,7 @@ class Runner:
     """The command as a process of its own, its output to be read line by line."""
     return subprocess.Popen(
         [sys.executable, '-m', f'enas_jax.{command}', *self.arguments(workdir, *more, **changes)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environment)
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
   def process(self, command, workdir, *more, **changes):
     """The command as a process of its own, to its end: its output."""
@@ -83,8 +65,8 @@ class Runner:
 
 
 @pytest.fixture(scope='session')
-def runner(images, compilation_cache):
-  return Runner(images, compilation_cache)
+def runner(images):
+  return Runner(images)
 
 
 @pytest.fixture(scope='session')

@@ -96,16 +96,16 @@ def test_a_finished_search_is_kept_as_it_is(undisturbed, runner, tmp_path, capsy
   assert out.count('\n') == 1 and f'test accuracy {accuracy:.2f} %' in out and not err
 
 
-@pytest.mark.parametrize('name', ['result.json', 'model.json', 'weights', 'controller.json'])
+@pytest.mark.parametrize('name', ['result.json', 'model.json', 'weights*/*', 'controller.json'])
 def test_what_is_damaged_afterwards_is_made_again_without_training(undisturbed, runner, tmp_path, capsys, name):
   workdir = shutil.copytree(undisturbed, tmp_path / 'w')
-  for file in (workdir / name).rglob('*') if name == 'weights' else [workdir / name]:
-    if file.is_file():
-      file.write_bytes(file.read_bytes()[:20])
+  damaged = [file for file in workdir.glob(name) if file.is_file()]
+  for file in damaged:
+    file.write_bytes(file.read_bytes()[:20])
   assert runner.here('search', workdir) == 0
   same_run(workdir, undisturbed)
   out = capsys.readouterr().out
-  assert 'epoch' not in out
+  assert damaged and 'epoch' not in out
   if name != 'controller.json':  # Which a finished search does not need.
     assert 'made again' in out
 
@@ -124,7 +124,7 @@ def test_the_window_changes_no_decision(undisturbed, runner, tmp_path):
 def test_other_strategies(runner, tmp_path, strategy, phases):
   assert runner.here('search', tmp_path, strategy=strategy) == 0
   records, result = ledger(tmp_path), read(tmp_path, 'result.json')
-  assert len(records) == result['evaluations'] == 4
+  assert len(records) == result['evaluations'] <= 4
   assert list(dict.fromkeys(record['request']['phase'] for record in records)) == phases
   best = max(record['evaluation']['metrics']['accuracy'] for record in records if record['request']['phase'] == phases[-1])
   winners = [r['request']['architecture'] for r in records if r['evaluation']['metrics']['accuracy'] == best]
@@ -173,13 +173,22 @@ def test_answers_may_come_in_any_order(find, tmp_path, strategy):
   assert [r['key'] for r in other] == table.answered
 
 
-def test_the_best_of_a_table_is_found_again_from_its_ledger(find, tmp_path):
-  result = find(Table())
-  for name in ('result.json', 'controller.json'):
-    (tmp_path / 'w' / name).unlink(missing_ok=True)
-  again = find(table := Table())
-  assert not table.asked
-  assert again['architecture'] == result['architecture'] and again['evaluations'] == result['evaluations']
+@pytest.mark.parametrize('strategy', ['egnas', 'evolution', 'random'])
+@pytest.mark.parametrize('controller', [
+    None, 'as it was', '', '{"evaluations": 5, "sta', '[]', '{}', '{"evaluations": 5, "state": {"colour": "x"}}', '\0'])
+def test_the_ledger_leads_back_to_the_result(find, tmp_path, capsys, strategy, controller):
+  result, file = find(Table(), strategy=strategy), tmp_path / 'w' / 'controller.json'
+  (tmp_path / 'w' / 'result.json').unlink()
+  if controller is None:
+    file.unlink()
+  elif controller != 'as it was':
+    file.write_text(controller)
+  capsys.readouterr()
+  again = find(table := Table(), strategy=strategy)
+  assert not table.asked and again == {**result, 'peak_memory_bytes': again['peak_memory_bytes']}
+  notices = [line for line in capsys.readouterr().out.splitlines() if line.endswith(' and is made again')]
+  assert len(notices) == (controller not in (None, 'as it was'))
+  assert all(str(file) in notice for notice in notices)
 
 
 def test_many_failures_in_a_row_end_the_search_with_a_reason(find, tmp_path):

@@ -10,6 +10,12 @@ from enas_jax.types import Evaluation, Task
 TASK = Task((28, 28, 1), 10)
 SPACE = ChainSpace(min_depth=3, max_depth=7, min_width=4, max_width=10, width_step=2, kernels=(3, 5))
 IMAGES = 1000
+# What the tests count on, whatever the default search is tuned to.
+SETTINGS = {
+    'epochs.first': 2, 'epochs.per_layer': 0, 'epochs.per_width_step': 0, 'training.learning_rate': 0.025,
+    'egnas.depth_gain': 0.001, 'egnas.depth_loss': 0.0005, 'egnas.depth_failures': 3, 'egnas.width_failures': 3,
+    'egnas.parameter_slack': 10_000, 'egnas.micro_replicates': 1, 'egnas.micro_margin': 0.005,
+}
 PUBLISHED = {
     'epochs.first': 10, 'epochs.per_layer': 1, 'epochs.per_width_step': 2,
     'egnas.epochs_continue': True, 'egnas.width_control': False, 'egnas.micro_margin': 0.0,
@@ -35,9 +41,9 @@ def estimate(request, *, seed=0, failing=0.0):
 
 
 def config_with(**changes):
-  """The default settings with changes, by dotted name."""
+  """Settings with changes, by dotted name."""
   config = get_config()
-  config.update_from_flattened_dict(changes)
+  config.update_from_flattened_dict({**SETTINGS, **changes})
   return config
 
 

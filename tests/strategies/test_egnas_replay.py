@@ -3,9 +3,9 @@ import json
 import pathlib
 
 import pytest
-from synthetic_estimator import PUBLISHED, config_with
 
-from enas_jax.spaces.chain import ChainSpace
+from enas_jax import spaces
+from enas_jax.config import egnas_paper
 from enas_jax.strategies import egnas
 from enas_jax.types import Evaluation, Task
 
@@ -30,8 +30,9 @@ def identity(request):
 @pytest.mark.parametrize('window', [1, 8])
 @pytest.mark.parametrize('search', SEARCHES, ids=lambda s: f"{s['dataset']} {s['width_cap']}")
 def test_published_search(search, window):
-  space = ChainSpace(min_depth=10, max_depth=100, min_width=16, max_width=search['width_cap'], width_step=2)
-  strategy = egnas.from_config(config_with(**PUBLISHED, **{'egnas.window': window}), space, TASKS[search['dataset']])
+  config = egnas_paper()
+  config.chain.max_width, config.egnas.window = search['width_cap'], window
+  strategy = egnas.from_config(config, spaces.make(config), TASKS[search['dataset']])
   logged = {
       tuple(c[f] for f in ('phase', 'depth', 'width', 'operations', 'kernels', 'epochs')): c['best_test_acc'] / 100
       for c in search['candidates']}

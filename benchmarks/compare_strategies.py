@@ -1,0 +1,56 @@
+"""EG-NAS and evolution against random search at equal training cost, over several seeds.
+
+    python benchmarks/compare_strategies.py --seeds=5 --workdir=DIR [--config.FIELD=VALUE ...]
+
+For each seed EG-NAS searches first; what it spent (multiply-adds of training) is the budget of the two others. All winners get
+the same final training. Prints a table and writes DIR/comparison.json. Searches resume, so that a stopped comparison goes on.
+"""
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+
+
+def search(workdir, strategy, seed, flags):
+  """Runs one search to its end and returns its result.json."""
+  subprocess.run([
+      sys.executable, '-m', 'enas_jax.search', f'--workdir={workdir}', f'--config.strategy={strategy}', f'--config.seed={seed}',
+      *flags], check=True, stdout=subprocess.DEVNULL)
+  return json.loads((workdir / 'result.json').read_text())
+
+
+def row(name, results):
+  """Mean and standard deviation over seeds, as text."""
+  accuracy = [100 * r['test_accuracy'] for r in results]
+  params = [r['params'] for r in results]
+  macs = [r['macs'] / 1e6 for r in results]
+  cost = [r['search_train_macs'] / 1e12 for r in results]
+  return (f'| {name} | {statistics.mean(accuracy):.2f} ± {statistics.stdev(accuracy):.2f} '
+          f'| {", ".join(f"{a:.2f}" for a in accuracy)} | {statistics.mean(params):,.0f} | {statistics.mean(macs):.2f} '
+          f'| {statistics.mean([r["evaluations"] for r in results]):.0f} | {statistics.mean(cost):.2f} |')
+
+
+def main():
+  """Searches, then prints."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--seeds', type=int, default=5, help='number of seeds, at least 2')
+  parser.add_argument('--workdir', type=pathlib.Path, required=True)
+  args, flags = parser.parse_known_args()
+  results = {'egnas': [], 'evolution': [], 'random': []}
+  for seed in range(args.seeds):
+    for strategy, done in results.items():
+      budget = [] if strategy == 'egnas' else [
+          '--config.budget.evaluations=0', f"--config.budget.train_macs={results['egnas'][-1]['search_train_macs']}"]
+      done.append(search(args.workdir / f'{strategy}_{seed}', strategy, seed, flags + budget))
+      print(f"seed {seed}, {strategy}: {100 * done[-1]['test_accuracy']:.2f} %", flush=True)
+  print('| strategy | test accuracy % | each seed | parameters | MACs (M) | candidates | search cost (10^12 MACs) |')
+  print('| --- | --- | --- | --- | --- | --- | --- |')
+  for strategy, done in results.items():
+    print(row(strategy, done))
+  (args.workdir / 'comparison.json').write_text(json.dumps({'flags': flags, 'results': results}, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,48 @@
+"""A training so small that it takes seconds: 20 images of 8 x 8 in three classes, a chain of depth 3."""
+import numpy as np
+import pytest
+
+from enas_jax.data.augment import Augmentation
+from enas_jax.data.dataset import ImageSet
+from enas_jax.estimators import program
+from enas_jax.estimators.program import Program, TrainingData
+from enas_jax.spaces import ChainArchitecture
+from enas_jax.types import Request, Schedule, Task
+
+
+def image_part(count, rng):
+  labels = np.arange(count) % 3
+  images = rng.integers(0, 120, (count, 8, 8, 1)) + 60 * labels[:, None, None, None]
+  return ImageSet(images.astype(np.uint8), labels.astype(np.int32))
+
+
+@pytest.fixture(scope='session')
+def data():
+  """20 training images; 12 that score, in batches of 5 and so padded to 15."""
+  rng = np.random.default_rng(0)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(program, 'SCORE_BATCH', 5)
+    yield TrainingData.put(
+        image_part(20, rng), image_part(12, rng), mean=np.float32([0.4]), std=np.float32([0.2]),
+        augmentation=Augmentation(crop_padding=1, flip=True, cutout=3), task=Task((8, 8, 1), 3))
+
+
+@pytest.fixture(scope='session')
+def make_request():
+  """A request for the one architecture that these tests train, in batches of 8."""
+  def make(replicate=0, *, epochs=3, learning_rate=0.1, **schedule):
+    return Request(
+        ChainArchitecture(2, (0, 1, 0), (3, 5, 3)),
+        Schedule(epochs=epochs, batch_size=8, learning_rate=learning_rate, **schedule), replicate=replicate)
+
+  return make
+
+
+@pytest.fixture(scope='session')
+def program_of_one(data, make_request):
+  return Program(make_request().architecture, data, batch_size=8)
+
+
+@pytest.fixture(scope='session')
+def program_of_four(data, make_request):
+  return Program(make_request().architecture, data, batch_size=8, members=4)

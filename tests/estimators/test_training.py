@@ -1,0 +1,240 @@
+"""Training against a textbook loop over the Flax module, resumed, and counted by hand."""
+import functools
+import hashlib
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from enas_jax.data.augment import augment, normalise
+from enas_jax.estimators.program import Hyperparameters, optimizer
+from enas_jax.estimators.training import (
+    Snapshot,
+    data_key,
+    images_an_epoch,
+    initial_key,
+    learning_rate,
+    train,
+    train_macs,
+)
+from enas_jax.networks import build
+from enas_jax.spaces import ChainArchitecture
+from enas_jax.types import Request, Schedule
+
+SEED = 5
+TOLERANCE = 2e-4  # Relative, of losses and weights after at most 9 steps in float32; measured in practice: below 2e-5.
+
+
+def run(program, requests, **options):
+  """Losses, training accuracies and scores, [epochs, M] each, and the last weights of every member."""
+  epochs = []
+  for snapshot, epoch in train(program, requests, seed=SEED, **options):
+    epochs.append(epoch)
+    weights = [np.asarray(leaf) for leaf in jax.tree.leaves((snapshot.state.params, snapshot.state.stats))]
+  losses, train_accuracies, scores = (np.stack(column) for column in zip(*epochs, strict=True))
+  return losses, train_accuracies, scores, weights
+
+
+logits_of = nnx.jit(lambda model, images: model(images))
+augmented = jax.jit(augment, static_argnums=4)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), compiler_options={'xla_backend_optimization_level': 0})
+def built(architecture, task, key):
+  return nnx.split(build(architecture, task=task, key=key))
+
+
+@nnx.jit
+def gradients_of(model, images, labels):
+  def loss_of(model):
+    logits = model(images)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
+
+  return nnx.value_and_grad(loss_of, has_aux=True)(model)
+
+
+def textbook(request, data):
+  """The same candidate by a plain Flax and Optax loop that shares nothing but the network and the augmentation."""
+  schedule, arrays = request.schedule, data.arrays
+  key = jax.random.fold_in(jax.random.key(SEED), request.replicate)
+  name = hashlib.sha256(json.dumps(request.architecture.to_json(), sort_keys=True).encode()).digest()
+  model = nnx.merge(*built(request.architecture, data.task, jax.random.fold_in(key, int.from_bytes(name[:4], 'big'))))
+  key = jax.random.fold_in(key, 0xDA7A)
+  opt_state = None
+  losses, train_accuracies, scores = [], [], []
+  for epoch in range(schedule.epochs):
+    time = (epoch + 1 if schedule.rate_steps_first else epoch) / schedule.epochs
+    sgd = optax.chain(
+        optax.clip_by_global_norm(schedule.clip_norm), optax.add_decayed_weights(schedule.weight_decay),
+        optax.sgd(schedule.learning_rate * (1 + math.cos(math.pi * time)) / 2, momentum=schedule.momentum))
+    opt_state = sgd.init(nnx.state(model, nnx.Param)) if opt_state is None else opt_state
+    epoch_key = jax.random.fold_in(key, epoch)
+    order = np.asarray(jax.random.permutation(epoch_key, 20))
+    batches = [order[start:start + 8] for start in range(0, 20, 8)]
+    if not schedule.keep_last_batch:
+      batches = [batch for batch in batches if len(batch) == 8]
+    model.train()
+    loss_sum = correct = 0
+    for step, batch in enumerate(batches):
+      labels = arrays.labels[batch]
+      key_now = jax.random.fold_in(epoch_key, step)
+      images = augmented(key_now, arrays.images[batch], arrays.mean, arrays.std, data.augmentation)
+      (loss, logits), gradients = gradients_of(model, images, labels)
+      updates, opt_state = sgd.update(gradients, opt_state, nnx.state(model, nnx.Param))
+      nnx.update(model, optax.apply_updates(nnx.state(model, nnx.Param), updates))
+      loss_sum += float(loss) * len(batch)
+      correct += int((logits.argmax(-1) == labels).sum())
+    seen = sum(map(len, batches))
+    losses.append(loss_sum / seen)
+    train_accuracies.append(correct / seen)
+    model.eval()
+    logits = logits_of(model, normalise(arrays.score_images[:12], arrays.mean, arrays.std))
+    scores.append(float((logits.argmax(-1) == arrays.score_labels[:12]).mean()))
+  return losses, train_accuracies, scores, jax.tree.leaves((nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)))
+
+
+def close(one, other):
+  np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def test_alone_in_a_group_and_by_the_textbook(program_of_one, program_of_four, data, make_request):
+  requests = [
+      make_request(0), make_request(1, epochs=2, momentum=0.5), make_request(2, rate_steps_first=True),
+      make_request(0, epochs=1, learning_rate=0.02, weight_decay=0.1, clip_norm=0.5)]
+  group = run(program_of_four, requests)
+  for i, request in enumerate(requests):
+    epochs = request.schedule.epochs
+    alone = run(program_of_one, [request])
+    plain = textbook(request, data)
+    close(alone[0][:, 0], plain[0])
+    close(alone[0][:, 0], group[0][:epochs, i])
+    for k in (1, 2):  # Accuracies are counts: equal, not close.
+      np.testing.assert_allclose(alone[k][:, 0], plain[k], rtol=1e-6)
+      np.testing.assert_array_equal(alone[k][:, 0], group[k][:epochs, i])
+    assert len(alone[3]) == len(plain[3]) > 15
+    for one, other in zip(alone[3], plain[3], strict=True):
+      close(one[0], other)
+    if epochs == 3:
+      for one, other in zip(alone[3], group[3], strict=True):
+        close(one[0], other[i])
+  assert np.ptp(group[0][0]) > 0.01  # They do differ.
+
+
+def test_the_last_smaller_batch_is_trained_on_too(program_of_one, data, make_request):
+  request = make_request(3, keep_last_batch=True)
+  losses, train_accuracies, scores, weights = run(program_of_one, [request])
+  plain = textbook(request, data)
+  close(losses[:, 0], plain[0])
+  np.testing.assert_allclose(train_accuracies[:, 0], plain[1], rtol=1e-6)
+  np.testing.assert_allclose(scores[:, 0], plain[2], rtol=1e-6)
+  for one, other in zip(weights, plain[3], strict=True):
+    close(one[0], other)
+
+
+def test_a_finished_member_of_a_group_stands_still(program_of_four, make_request):
+  requests = [make_request(i, epochs=1 if i else 3) for i in range(4)]
+  weights = []
+  for snapshot, _ in train(program_of_four, requests, seed=SEED):
+    weights.append([np.asarray(leaf) for leaf in jax.tree.leaves(snapshot.state.params)])
+  for first, last in zip(weights[0], weights[-1], strict=True):
+    np.testing.assert_array_equal(first[1:], last[1:])
+    assert (first[0] != last[0]).any()
+
+
+def test_first_weights_are_the_same_alone_and_in_any_place_of_a_group(program_of_one, program_of_four, make_request):
+  keys = jnp.stack([initial_key(SEED, make_request(i)) for i in range(4)])
+  alone = jax.tree.leaves(program_of_one.init(keys[2:3]).params)
+  for places in ([0, 1, 2, 3], [2, 0, 1, 3]):
+    group = jax.tree.leaves(program_of_four.init(keys[jnp.array(places)]).params)
+    for one, other in zip(alone, group, strict=True):
+      np.testing.assert_array_equal(one[0], other[places.index(2)])
+
+
+@pytest.mark.parametrize('polls', [1, 2, 4, 8])
+def test_resumed_in_the_middle_of_an_epoch_it_is_the_same_to_the_last_bit(program_of_one, make_request, polls):
+  requests = [make_request(keep_last_batch=True)]  # Three steps an epoch.
+  *undisturbed, weights = run(program_of_one, requests)
+  left = iter([False] * (polls - 1) + [True])
+  epochs = []
+  for snapshot, epoch in train(program_of_one, requests, seed=SEED, should_stop=lambda: next(left)):  # noqa: B007
+    epochs += [epoch] if epoch else []
+  assert epoch is None
+  assert (snapshot.epoch, snapshot.step) == divmod(polls, 3)
+  stored = Snapshot(*jax.tree.map(np.array, snapshot[:2]), *snapshot[2:])  # As a checkpoint has it.
+  for snapshot, epoch in train(program_of_one, requests, seed=SEED, start=stored):  # noqa: B007
+    epochs.append(epoch)
+  for one, other in zip(undisturbed, zip(*epochs, strict=True), strict=True):
+    np.testing.assert_array_equal(one, np.stack(other))
+  for one, other in zip(weights, jax.tree.leaves((snapshot.state.params, snapshot.state.stats)), strict=True):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_told_to_stop_at_the_end_of_an_epoch_it_gives_the_epoch(program_of_one, make_request):
+  left = iter([False, True, True])
+  epochs = [epoch for _, epoch in train(program_of_one, [make_request()], seed=SEED, should_stop=lambda: next(left))]
+  assert epochs[0] is not None and epochs[1] is None
+
+
+def test_without_scoring_nothing_else_changes(program_of_one, make_request):
+  scored = run(program_of_one, [make_request()])
+  epochs = [epoch for _, epoch in train(program_of_one, [make_request()], seed=SEED, score=False)]
+  assert all(epoch.score is None for epoch in epochs)
+  np.testing.assert_array_equal(scored[0], np.stack([epoch.loss for epoch in epochs]))
+
+
+def test_optimizer_is_that_of_pytorch():
+  rng = np.random.default_rng(0)
+  params = {'a': rng.normal(size=(3, 2)).astype(np.float32), 'b': rng.normal(size=4).astype(np.float32)}
+  rates = Hyperparameters(learning_rate=0.1, momentum=0.9, weight_decay=0.01, clip_norm=2.0)
+  state = optimizer(rates).init(params)
+  now, velocity = dict(params), {name: 0 for name in params}
+  for scale in (10, 0.1, 1):  # Clipped, not clipped, clipped.
+    gradients = {name: np.float32(scale) * rng.normal(size=value.shape).astype(np.float32) for name, value in params.items()}
+    norm = math.sqrt(sum((g**2).sum() for g in gradients.values()))
+    updates, state = optimizer(rates).update(gradients, state, params)
+    params = optax.apply_updates(params, updates)
+    for name, gradient in gradients.items():
+      gradient = gradient * min(1, 2.0 / norm) + 0.01 * now[name]
+      velocity[name] = 0.9 * velocity[name] + gradient
+      now[name] = now[name] - 0.1 * velocity[name]
+    for name in now:
+      np.testing.assert_allclose(params[name], now[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('epochs', [1, 2, 7, 48])
+def test_learning_rates(epochs):
+  paper = Schedule(epochs=epochs, rate_steps_first=True)
+  sound = Schedule(epochs=epochs)
+  for e in range(epochs):
+    assert learning_rate(paper, e) == pytest.approx(0.0125 * (1 + math.cos(math.pi * (e + 1) / epochs)), abs=1e-15)
+    assert learning_rate(sound, e) == pytest.approx(0.0125 * (1 + math.cos(math.pi * e / epochs)), abs=1e-15)
+  assert learning_rate(sound, 0) == 0.025
+  assert learning_rate(paper, epochs - 1) == 0
+  assert learning_rate(paper, epochs + 3) == learning_rate(sound, epochs) == 0
+
+
+def test_images_and_multiply_adds_by_hand():
+  whole, all_images = Schedule(epochs=3, batch_size=8), Schedule(epochs=3, batch_size=8, keep_last_batch=True)
+  assert [images_an_epoch(whole, n) for n in (8, 15, 20, 24)] == [8, 8, 16, 24]
+  assert [images_an_epoch(all_images, n) for n in (8, 15, 20, 24)] == [8, 15, 20, 24]
+  assert train_macs(1000, whole, 20) == 3 * 1000 * 16 * 3
+  assert train_macs(1000, all_images, 20) == 3 * 1000 * 20 * 3
+
+
+def test_keys_follow_from_the_identity():
+  def key_bits(function, seed=0, replicate=0, width=2, **schedule):
+    request = Request(ChainArchitecture.uniform(3, width), Schedule(**{'epochs': 1, **schedule}), replicate=replicate)
+    return jax.random.key_data(function(seed, request)).tolist()
+
+  for function in (initial_key, data_key):
+    assert key_bits(function) == key_bits(function, epochs=9, learning_rate=1.0)
+    assert key_bits(function) != key_bits(function, replicate=1)
+    assert key_bits(function) != key_bits(function, seed=1)
+  assert key_bits(initial_key) != key_bits(initial_key, width=3)
+  assert key_bits(data_key) == key_bits(data_key, width=3)
+  assert key_bits(initial_key) != key_bits(data_key)

@@ -1,0 +1,198 @@
+"""The Flax network of a chain against loops in NumPy, counted weights and counted convolutions."""
+import functools
+import json
+import math
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from enas_jax.networks import build
+from enas_jax.spaces import ChainArchitecture, ChainSpace
+from enas_jax.types import Task
+
+LOGS = pathlib.Path(__file__).parents[2] / '../shared/data/egnas/search_logs.json'
+SMALL = ChainArchitecture(2, (0, 1, 0, 1), (3, 5, 5, 3))
+TASK = Task((7, 6, 3), 4)
+
+
+@functools.partial(jax.jit, static_argnums=0, compiler_options={'xla_backend_optimization_level': 0})
+def built(architecture, key):
+  return nnx.split(build(architecture, task=TASK, key=key))
+
+
+def abstract(architecture, task):
+  return nnx.split(nnx.eval_shape(lambda: build(architecture, task=task, key=jax.random.key(0))))
+
+
+def num_params(architecture, task):
+  """Counted on the module, without its arrays."""
+  _, state = abstract(architecture, task)
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.filter_state(state, nnx.Param)))
+
+
+def counted_macs(architecture, task, monkeypatch):
+  """Multiply-adds of the convolutions and matrix products that a trace of the network holds, in XLA's own form."""
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')  # Nothing runs.
+  graph, state = abstract(architecture, task)
+
+  def logits(state, images):
+    network = nnx.merge(graph, state)
+    network.eval()
+    return network(images)
+
+  def count(jaxpr):
+    total = 0
+    for equation in jaxpr.eqns:
+      out = math.prod(equation.outvars[0].aval.shape)
+      if equation.primitive.name == 'conv_general_dilated':
+        total += out * math.prod(equation.invars[1].aval.shape[:3])
+      elif equation.primitive.name == 'dot_general':
+        contracted = equation.params['dimension_numbers'][0][0]
+        total += out * math.prod(equation.invars[0].aval.shape[i] for i in contracted)
+      total += sum(count(p.jaxpr) for p in equation.params.values() if hasattr(p, 'jaxpr'))
+    return total
+
+  return count(jax.make_jaxpr(logits)(state, jax.ShapeDtypeStruct((1, *task.image_shape), np.float32)).jaxpr)
+
+
+def perturbed(architecture, task):
+  """A network whose every array, statistics too, is random, so that no mistake hides behind a 0 or 1."""
+  rng = np.random.default_rng(0)
+  graph, state = abstract(architecture, task)
+  state = jax.tree.map(lambda x: (rng.uniform(0.2, 1, x.shape) * rng.choice((-1, 1), x.shape)).astype(np.float32), state)
+  network = nnx.merge(graph, state)
+  for norm in norms(network):
+    norm.var[...] = np.abs(norm.var[...])
+  return network
+
+
+def norms(network):
+  return [network.stem_norm, *(layer.norm for layer in network.layers)]
+
+
+def convolve(inputs, kernel, stride):
+  """By loops, of [H, W, C] and [k, k, C, D]: zero padding k // 2 on every side."""
+  height, width, _ = inputs.shape
+  size = kernel.shape[0]
+  padded = np.zeros((height + size - 1, width + size - 1, inputs.shape[2]))
+  padded[size // 2:size // 2 + height, size // 2:size // 2 + width] = inputs
+  outputs = np.zeros((-(-height // stride), -(-width // stride), kernel.shape[3]))
+  for row in range(outputs.shape[0]):
+    for column in range(outputs.shape[1]):
+      window = padded[row * stride:row * stride + size, column * stride:column * stride + size]
+      for channel in range(kernel.shape[3]):
+        outputs[row, column, channel] = (window * kernel[..., channel]).sum()
+  return outputs
+
+
+def reference(network, architecture, images, *, train):
+  """Logits in float64, and every batch norm's (mean, variance) of the batch."""
+  seen = []
+
+  def normed(xs, norm):
+    seen.append((xs.mean((0, 1, 2)), xs.var((0, 1, 2))))
+    mean, var = seen[-1] if train else (np.asarray(norm.mean[...], np.float64), np.asarray(norm.var[...], np.float64))
+    return (xs - mean) / np.sqrt(var + 1e-5) * np.asarray(norm.scale[...], np.float64) + np.asarray(norm.bias[...])
+
+  def all_images(xs, kernel, stride=1):
+    kernel = np.asarray(kernel, np.float64)
+    return np.stack([convolve(x, kernel, stride) for x in xs])
+
+  xs = normed(all_images(images, network.stem.kernel[...]), network.stem_norm)
+  for layer, module in zip(architecture.layers(), network.layers, strict=True):
+    xs = np.maximum(xs, 0)
+    if layer.operation == 0:
+      depthwise = np.asarray(module.depthwise.kernel[...], np.float64)[:, :, 0]  # [k, k, C]
+      diagonal = np.einsum('ijc,cd->ijcd', depthwise, np.eye(layer.in_channels))
+      xs = all_images(all_images(xs, diagonal, layer.stride), module.pointwise.kernel[...])
+    else:
+      xs = all_images(xs, module.conv.kernel[...], layer.stride)
+    xs = normed(xs, module.norm)
+  features = xs.mean((1, 2))
+  return features @ np.asarray(network.head.kernel[...], np.float64) + np.asarray(network.head.bias[...]), seen
+
+
+@pytest.mark.parametrize('many_channels', [False, True], ids=['composed', 'shifts'])
+def test_logits_and_statistics_are_those_of_a_plain_network(many_channels, monkeypatch):
+  if many_channels:
+    monkeypatch.setattr('enas_jax.networks.convolution.COMPOSE_UP_TO', 0)
+  images = np.random.default_rng(1).normal(size=(3, *TASK.image_shape)).astype(np.float32)
+  network = perturbed(SMALL, TASK)
+  before = [(np.asarray(n.mean[...]), np.asarray(n.var[...])) for n in norms(network)]
+  run = nnx.jit(lambda network, images: network(images))
+
+  network.eval()
+  expected, _ = reference(network, SMALL, images, train=False)
+  np.testing.assert_allclose(run(network, images), expected, rtol=2e-5, atol=2e-5)
+  for norm, (mean, var) in zip(norms(network), before, strict=True):
+    np.testing.assert_array_equal(norm.mean[...], mean)
+    np.testing.assert_array_equal(norm.var[...], var)
+
+  network.train()
+  expected, seen = reference(network, SMALL, images, train=True)
+  np.testing.assert_allclose(run(network, images), expected, rtol=1e-4, atol=1e-4)
+  # Momentum as Flax has it: 0.9 stays (PyTorch calls that 0.1). The variance is the batch's biased one, where PyTorch's
+  # running variance takes n / (n - 1) of it.
+  for norm, old, new in zip(norms(network), before, seen, strict=True):
+    np.testing.assert_allclose(norm.mean[...], 0.9 * old[0] + 0.1 * new[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(norm.var[...], 0.9 * old[1] + 0.1 * new[1], rtol=1e-4, atol=1e-4)
+
+
+def test_initial_weights_are_uniform_in_the_inverse_root_of_the_fan_in():
+  network = nnx.merge(*built(ChainArchitecture(8, (0, 1, 0), (3, 5, 3)), jax.random.key(0)))
+  first, second, _ = network.layers
+  kernels = [(network.stem.kernel, 27), (first.depthwise.kernel, 9), (first.pointwise.kernel, 16), (second.conv.kernel, 25 * 8),
+             (network.head.kernel, 32)]
+  for kernel, fan_in in kernels:
+    values = np.abs(np.asarray(kernel[...])) * math.sqrt(fan_in)
+    assert 0.9 < values.max() <= 1
+    assert 0.4 < values.mean() < 0.6
+  for norm in norms(network):
+    assert (np.asarray(norm.scale[...]) == 1).all() and (np.asarray(norm.bias[...]) == 0).all()
+    assert norm.epsilon == 1e-5 and norm.momentum == 0.9
+
+
+def test_the_key_alone_decides_the_weights():
+  leaves = [jax.tree.leaves(built(SMALL, jax.random.key(seed))[1]) for seed in (3, 3, 4)]
+  assert all((x == y).all() for x, y in zip(leaves[0], leaves[1], strict=True))
+  assert any((x != y).any() for x, y in zip(leaves[0], leaves[2], strict=True))
+
+
+def test_params_and_macs_of_odd_shapes(monkeypatch):
+  space = ChainSpace()
+  for task in (TASK, Task((5, 9, 1), 2)):
+    for architecture in (SMALL, ChainArchitecture(3, (1, 0, 0), (7, 7, 3)), ChainArchitecture.uniform(8, 1, kernel=5)):
+      assert num_params(architecture, task) == space.num_params(architecture, task)
+      assert counted_macs(architecture, task, monkeypatch) == space.macs(architecture, task)
+
+
+@pytest.mark.skipif(not LOGS.exists(), reason=f'the published logs are not at {LOGS}')
+def test_params_of_networks_from_the_published_logs():
+  logs = json.loads(LOGS.read_text())
+  records = [record for log in logs for record in log['candidates']][::60]  # A trace takes a third of a second.
+  for record in records:
+    architecture = ChainArchitecture(record['width'], *(tuple(map(int, record[name])) for name in ('operations', 'kernels')))
+    task = Task((32, 32, 3), 10)
+    assert num_params(architecture, task) == ChainSpace().num_params(architecture, task)
+
+
+@pytest.mark.parametrize(('image_shape', 'classes', 'depth', 'width', 'convolutions', 'fives', 'params', 'macs'), [
+    ((32, 32, 3), 10, 26, 46, (0, 2), (13, 17), 0.466, 117),  # CIFAR-10 T of EG-NAS.
+    ((32, 32, 3), 100, 21, 118, (1, 12), (7,), 2.593, 547),  # CIFAR-100 M.
+    ((28, 28, 1), 10, 16, 120, (1, 2, 4, 8, 11, 15), (6, 12), 6.160, 730),  # FashionMNIST M.
+    ((28, 28, 1), 47, 17, 50, (1, 4, 5), (11, 13), 0.406, 76),  # EMNIST T.
+])
+def test_published_networks(image_shape, classes, depth, width, convolutions, fives, params, macs, monkeypatch):
+  task = Task(image_shape, classes)
+  architecture = ChainArchitecture(
+      width, tuple(int(i in convolutions) for i in range(depth)), tuple(5 if i in fives else 3 for i in range(depth)))
+  assert round(num_params(architecture, task) / 1e6, 3) == params
+  assert round(counted_macs(architecture, task, monkeypatch) / 1e6) == macs
+
+
+def test_an_unknown_architecture_has_no_network():
+  with pytest.raises(TypeError, match='no network is registered for str'):
+    build('chain', task=TASK, key=jax.random.key(0))
