@@ -21,6 +21,7 @@ from enas_jax.checkpoint import Checkpoints
 from enas_jax.data import Dataset
 from enas_jax.errors import Stopped, UserError
 from enas_jax.estimators import training_data
+from enas_jax.estimators.memory import shortage
 from enas_jax.estimators.program import Program
 from enas_jax.estimators.training import Snapshot, train
 from enas_jax.model import Model, load, read_architecture
@@ -49,6 +50,8 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdi
   every_epoch = request.schedule.best_epoch
   program = Program(
       architecture, training_data(config, dataset, dataset.train, dataset.test), batch_size=request.schedule.batch_size)
+  if reason := shortage(program.memory_bytes):
+    raise UserError(f'final training is out of memory: {reason}; lower config.training.batch_size')
   workdir.write_json('architecture.json', architecture.to_json())
   with Checkpoints(workdir.path / 'checkpoints', progress.note) as checkpoints:
     state, record = _restore(checkpoints, program)

@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from enas_jax.errors import UserError
+
 
 class Architecture(Protocol):
   """A network's blueprint: a frozen, hashable dataclass of plain values. Equality is identity."""
@@ -30,7 +32,7 @@ class Task:
 class Schedule:
   """How one candidate is trained: SGD with momentum under a cosine over its own epochs.
 
-  Defaults are EG-NAS's (code, `papers` in the README): learning rate 0.025 to 0, momentum 0.9 without
+  Defaults are EG-NAS's (arXiv 2502.03553, authors' code): learning rate 0.025 to 0, momentum 0.9 without
   Nesterov, weight decay 3e-4 on all weights, gradients clipped to norm 5, batches of 64.
 
   Attributes:
@@ -44,6 +46,9 @@ class Schedule:
       trains at the rate of e + 1 and the last epoch at rate 0. False: epoch e trains at the rate of e.
     keep_last_batch: train on the last, smaller batch of an epoch too (the published code does).
     best_epoch: quirk: score the best epoch instead of the last.
+
+  Raises:
+    UserError: a value is out of range.
   """
 
   epochs: int
@@ -55,6 +60,18 @@ class Schedule:
   rate_steps_first: bool = False
   keep_last_batch: bool = False
   best_epoch: bool = False
+
+  def __post_init__(self):
+    for name in ('epochs', 'batch_size'):
+      if getattr(self, name) < 1:
+        raise UserError(f'training: {name} {getattr(self, name)} is below 1; give at least 1')
+    for name in ('learning_rate', 'clip_norm'):
+      if not getattr(self, name) > 0:
+        raise UserError(f'training: {name} {getattr(self, name)} is not positive; give a number above 0')
+    if not 0 <= self.momentum < 1:
+      raise UserError(f'training: momentum {self.momentum} is outside [0, 1); give for example 0.9')
+    if not self.weight_decay >= 0:
+      raise UserError(f'training: weight_decay {self.weight_decay} is negative; give 0 or more')
 
 
 @dataclasses.dataclass(frozen=True)

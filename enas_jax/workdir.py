@@ -214,7 +214,7 @@ def _record(config: ConfigDict, data_checksum: str) -> dict[str, Any]:
           'backend': device.platform,
           'device_kind': device.device_kind,
           'device_count': jax.device_count(),
-          'cpu_count': os.cpu_count(),
+          'cpu_count': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),  # Usable.
       },
       'command': shlex.join(sys.orig_argv),
   }

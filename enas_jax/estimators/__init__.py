@@ -22,6 +22,8 @@ def make(config: ConfigDict, space: SearchSpace, dataset: Dataset, *, should_sto
   """The estimator `config.estimator`. Raises UserError for an unknown one, or data that it cannot part as asked."""
   if config.estimator != 'trained':
     raise UserError(f"config.estimator '{config.estimator}' is unknown; give 'trained'")
+  if config.memory_limit_gb < 0:
+    raise UserError(f'config.memory_limit_gb {config.memory_limit_gb} is negative; give 0 for what the device has free')
   if config.data.score_on_test:
     train, score = dataset.train, dataset.test
   else:

@@ -27,6 +27,12 @@ def free_bytes(device: jax.Device) -> float:
   return int(re.search(r'^MemAvailable:\s+(\d+) kB', text, re.MULTILINE)[1]) * 1024
 
 
+def shortage(needed: int, limit: float | None = None) -> str:
+  """Why a program that needs so many bytes does not fit, or '' where it does. `limit`: None for what the device has free."""
+  limit = free_bytes(jax.local_devices()[0]) if limit is None else limit
+  return '' if needed <= limit else f'needs {_readable(needed)}, {_readable(limit)} are free'
+
+
 def keep_freed_memory() -> None:
   """Has glibc keep freed memory for the next training step, instead of handing it back and getting it again zeroed.
 
@@ -38,3 +44,7 @@ def keep_freed_memory() -> None:
   libc = ctypes.CDLL(None)
   for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**26)):
     libc.mallopt(option, value)
+
+
+def _readable(num_bytes: float) -> str:
+  return f'{num_bytes / 1e9:.2f} GB' if num_bytes >= 1e7 else f'{num_bytes / 1e6:.2f} MB'

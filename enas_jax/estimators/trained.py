@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from enas_jax.errors import Stopped
-from enas_jax.estimators.memory import free_bytes
+from enas_jax.estimators.memory import shortage
 from enas_jax.estimators.program import Program, TrainingData
 from enas_jax.estimators.training import train, train_macs
 from enas_jax.spaces import SearchSpace
@@ -52,42 +52,40 @@ class TrainedEstimator:
   def _train(self, group: list[Request]) -> list[Evaluation]:
     start = time.perf_counter()
     try:
-      program, compile_seconds = self._compiled(group)
+      program, spent_before = self._compiled(group)
     except Exception as error:  # Whatever a candidate's build raises is its own failure; the reason is recorded.
       if not _out_of_memory(error):  # Some compilers refuse what will not fit.
         seconds = (time.perf_counter() - start) / len(group)
         return [_failed(f'does not compile: {_one_line(error)}', seconds)] * len(group)
       reason = _one_line(error)
     else:
-      limit = free_bytes(jax.local_devices()[0]) if self._memory_limit is None else self._memory_limit
-      if program.memory_bytes <= limit:
+      reason = shortage(program.memory_bytes, self._memory_limit)
+      if not reason:
         try:
-          return self._run(program, group, start, compile_seconds)
+          return self._run(program, group, start, spent_before)
         except jax.errors.JaxRuntimeError as error:
           if not _out_of_memory(error):
             raise
           reason = _one_line(error)
-      else:
-        reason = f'needs {_readable(program.memory_bytes)}, {_readable(limit)} are free'
     if len(group) > 1:  # Half as many may fit.
       half = len(group) // 2
       return self._train(group[:half]) + self._train(group[half:])
     return [_failed(f'out of memory: {reason}', time.perf_counter() - start)]
 
   def _compiled(self, group: list[Request]) -> tuple[Program, float]:
-    """The group's program and the seconds that compiling it took now. The last few are kept: replicates come back."""
+    """The group's program and the seconds spent on compiling it before. The last few are kept: replicates come back."""
     signature = (*_signature(group[0]), len(group))
     if signature in self._programs:
       self._programs.move_to_end(signature)
-      return self._programs[signature], 0.0
+      return self._programs[signature], self._programs[signature].compile_seconds
     architecture, batch_size, _ = _signature(group[0])
     program = Program(architecture, self._data, batch_size=batch_size, members=len(group))
     self._programs[signature] = program
     if len(self._programs) > PROGRAMS_KEPT:
       self._programs.popitem(last=False)
-    return program, program.compile_seconds
+    return program, 0.0
 
-  def _run(self, program: Program, group: list[Request], start: float, compile_seconds: float) -> list[Evaluation]:
+  def _run(self, program: Program, group: list[Request], start: float, spent_before: float) -> list[Evaluation]:
     epochs = []
     for _, epoch in train(program, group, seed=self._seed, should_stop=self._should_stop):
       if epoch is None or self._should_stop():
@@ -96,9 +94,10 @@ class TrainedEstimator:
       if not np.isfinite(epoch.loss).any():
         break
     seconds = (time.perf_counter() - start) / len(group)
+    compile_seconds = (program.compile_seconds - spent_before) / len(group)  # A last, smaller batch compiles at its first use.
     return [
         self._evaluation(request, [(e.loss[i], e.train_accuracy[i], e.score[i]) for e in epochs[:request.schedule.epochs]],
-                         seconds=seconds, compile_seconds=compile_seconds / len(group))
+                         seconds=seconds, compile_seconds=compile_seconds)
         for i, request in enumerate(group)]
 
   def _evaluation(self, request: Request, epochs: list[tuple], **cost: float) -> Evaluation:
@@ -140,10 +139,6 @@ def _failed(reason: str, seconds: float) -> Evaluation:
 
 def _out_of_memory(error: Exception) -> bool:
   return isinstance(error, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' in str(error)
-
-
-def _readable(num_bytes: float) -> str:
-  return f'{num_bytes / 1e9:.2f} GB' if num_bytes >= 1e7 else f'{num_bytes / 1e6:.2f} MB'
 
 
 def _one_line(error: Exception) -> str:

@@ -222,7 +222,8 @@ class ChainSpace:
     if not isinstance(record, Mapping) or record.get('space') != self.name:
       raise UserError(f"architecture: space {_get(record, 'space')!r} is not '{self.name}'")
     if record.get('version') != VERSION:
-      raise UserError(f"architecture: version {record.get('version')!r} is not {VERSION}")
+      raise UserError(
+          f"architecture: version {record.get('version')!r} is not {VERSION}; use the version of enas_jax that wrote it")
     if set(record) != fields:
       raise UserError(f'architecture: fields {sorted(set(record) ^ fields)} are unknown or missing; give {sorted(fields)}')
     width = record['width']
