@@ -83,7 +83,9 @@ class Progress:
     self._count(request, evaluation)
     result = _percent(evaluation.accuracy) if evaluation.ok else f'failed: {evaluation.reason}'
     label = f'{request.phase}: ' if request.phase else ''
-    self._event(f'{self._done}. {label}{request.architecture}: {result} ({_duration(evaluation.seconds)}); '
+    epochs = request.schedule.epochs
+    training = f'{epochs} epoch' + ('s' if epochs > 1 else '') + (f', replicate {request.replicate}' if request.replicate else '')
+    self._event(f'{self._done}. {label}{request.architecture}, {training}: {result} ({_duration(evaluation.seconds)}); '
                 f'{self._best_text or "none succeeded yet"}; {self._clock()}')
 
   def left(self, seconds: float | None) -> None:

@@ -23,8 +23,9 @@ from enas_jax.errors import UserError
 from enas_jax.estimators import Estimator
 from enas_jax.ledger import Ledger
 from enas_jax.progress import Progress, TimeLeft
+from enas_jax.spaces import SearchSpace
 from enas_jax.strategies import Strategy
-from enas_jax.train import check_seed, finished, fit
+from enas_jax.train import check_seed, final_request, finished, fit
 from enas_jax.types import Architecture, Request
 from enas_jax.workdir import Workdir
 
@@ -70,7 +71,7 @@ def search(config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Pro
     return result
   progress.start(ledger)
   progress.phase('search')
-  architecture = find(strategy, estimator, ledger, workdir, progress, config)
+  architecture = find(strategy, estimator, ledger, workdir, progress, config, space)
   progress.phase(f'final training of {architecture}')
   result = {**fit(architecture, config, dataset, workdir, progress, should_stop=should_stop), **_summary(ledger, architecture)}
   result['seconds'] = {**result.pop('seconds_by_phase'), 'final': result['seconds']}
@@ -78,8 +79,8 @@ def search(config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Pro
   return result
 
 
-def find(strategy: Strategy, estimator: Estimator, ledger: Ledger, workdir: Workdir, progress: Progress,
-         config: ConfigDict) -> Architecture:
+def find(strategy: Strategy, estimator: Estimator, ledger: Ledger, workdir: Workdir, progress: Progress, config: ConfigDict,
+         space: SearchSpace) -> Architecture:
   """Runs the strategy to its end and returns its best architecture. What the ledger knows is not evaluated again."""
   time_left = TimeLeft()
   failures = 0
@@ -95,7 +96,7 @@ def find(strategy: Strategy, estimator: Estimator, ledger: Ledger, workdir: Work
         raise UserError(f'{failures} candidates in a row failed, the last: {evaluation.reason}; mend it, take a new --workdir')
       if evaluation.ok:
         time_left.add(evaluation.train_macs, evaluation.seconds, evaluation.compile_seconds)
-      progress.left(_seconds_left(strategy, state, estimator, ledger, time_left))
+      progress.left(time_left.predict([estimator.predict_macs(r) for r in _left(strategy, state, ledger, config, space)]))
       progress.candidate(new[index], evaluation)
     state = strategy.tell(state, [ledger[r.key] for r in requests])
     workdir.write_json('controller.json', {'evaluations': len(ledger), 'state': strategy.to_json(state)})
@@ -119,10 +120,11 @@ def _restore(strategy: Strategy, ledger: Ledger, workdir: Workdir, progress: Pro
   return strategy.init(seed)
 
 
-def _seconds_left(strategy: Strategy, state: Any, estimator: Estimator, ledger: Ledger, time_left: TimeLeft) -> float | None:
-  """Until the end of the search if nothing more is accepted: the least there is to do."""
-  left: list[Request] = [r for r in strategy.outlook(state) if r.key not in ledger]
-  return time_left.predict([estimator.predict_macs(r) for r in left])
+def _left(strategy: Strategy, state: Any, ledger: Ledger, config: ConfigDict, space: SearchSpace) -> list[Request]:
+  """What is still to be trained if nothing more is accepted, the final training included: the least there is to do."""
+  left = [r for r in strategy.outlook(state) if r.key not in ledger]
+  winner = strategy.best(state)
+  return left if winner is None else [*left, final_request(winner, config, space)]
 
 
 def _summary(ledger: Ledger, architecture: Architecture) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from enas_jax.estimators.program import Program
 from enas_jax.estimators.training import Snapshot, train
 from enas_jax.model import Model, load, read_architecture
 from enas_jax.progress import Progress
+from enas_jax.spaces import SearchSpace
 from enas_jax.strategies import Schedules
 from enas_jax.types import Architecture, Request
 from enas_jax.workdir import Workdir
@@ -46,7 +47,7 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdi
   """
   check_seed(config.seed)
   space = spaces.make(config)
-  request = Request(architecture, Schedules.from_config(config, space).of_winner(), phase='final')
+  request = final_request(architecture, config, space)
   every_epoch = request.schedule.best_epoch
   program = Program(
       architecture, training_data(config, dataset, dataset.train, dataset.test), batch_size=request.schedule.batch_size)
@@ -66,6 +67,8 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdi
         record['test_accuracy'] += [float(epoch.score[0])] if every_epoch else []
         progress.training(snapshot.epoch, request.schedule.epochs, record['train_accuracy'][-1], record['loss'][-1])
       record['seconds'] = time.monotonic() - started
+      epochs_left = request.schedule.epochs - snapshot.epoch
+      progress.left(epochs_left * record['seconds'] / max(1, snapshot.epoch))
       _save(checkpoints, snapshot, record, program)
       if epoch is None or should_stop():
         raise Stopped
@@ -85,6 +88,11 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdi
       'seconds': record['seconds'],
       'curve': {name: record[name] for name in ('loss', 'train_accuracy', 'test_accuracy')},
   }
+
+
+def final_request(architecture: Architecture, config: ConfigDict, space: SearchSpace) -> Request:
+  """The last training of a search: its winner under `config.training` and `config.epochs.final`."""
+  return Request(architecture, Schedules.from_config(config, space).of_winner(), phase='final')
 
 
 def check_seed(seed: int) -> None:

@@ -60,7 +60,7 @@ def test_plain_output_is_one_line_an_event(clock):
     progress.phase('final training')
     progress.left(None)
     progress.training(1, 10, 0.9123, 0.25)
-  chain = 'depth walk: depth {0}, width 8, operations {1}, kernels {2}: '
+  chain = 'depth walk: depth {0}, width 8, operations {1}, kernels {2}, 1 epoch: '
   assert text(progress).splitlines() == [
       'search',
       '1. ' + chain.format(3, '000', '333') + 'failed: out of memory: needs 3 GB (0.0 s); none succeeded yet; elapsed 30 s',

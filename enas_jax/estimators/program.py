@@ -118,8 +118,9 @@ class Program:
       return TrainState(params, stats, optimizer(Hyperparameters(0.0, 0.0, 0.0, 1.0)).init(params))
 
     keys = jax.random.split(jax.random.key(0), members)
-    # keys [M] -> TrainState. It runs once and is all random numbers, whose code is slow to optimise.
-    self.init = self._compile(jax.vmap(init), keys, options={'xla_backend_optimization_level': 0})
+    # keys [M] -> TrainState. It runs once and is all random numbers, whose code a CPU back end takes seconds to optimise.
+    options = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
+    self.init = self._compile(jax.vmap(init), keys, options=options)
     self.state_shape = jax.eval_shape(jax.vmap(init), keys)
     self._step = self._compile_step(batch_size)
     score = _over_members(self._score_batch, members, (0, None, None))
