@@ -25,6 +25,7 @@ from ml_collections import ConfigDict, config_flags
 
 from enas_jax.config import get_config
 from enas_jax.errors import Stopped, UserError
+from enas_jax.estimators.memory import keep_freed_memory
 from enas_jax.workdir import flatten
 
 HELP_FLAGS = {'--help', '-help', '-h', '--helpshort', '--helpfull'}
@@ -50,6 +51,7 @@ def run(
     argv: program name and arguments; by default the process's.
   """
   _quiet()
+  keep_freed_memory()
   argv = list(sys.argv if argv is None else argv)
   try:
     values = flags.FlagValues()

@@ -103,7 +103,7 @@ def egnas_sound() -> ConfigDict:
       keep_last_batch=False, best_epoch=False)
   config.epochs.update(first=10, per_layer=1, per_width_step=2, micro=2, final=600)
   config.egnas.update(
-      window=8, depth_gain=0.001, depth_loss=0.0005, depth_failures=3, width_tolerance=0.0, width_failures=3,
+      window=1, depth_gain=0.001, depth_loss=0.0005, depth_failures=3, width_tolerance=0.0, width_failures=3,
       target_accuracy=0.999, target_train_accuracy=0.995, parameter_slack=10_000, epochs_continue=False, width_control=True,
       micro_replicates=3, micro_margin=0.005)
   return config
@@ -112,11 +112,14 @@ def egnas_sound() -> ConfigDict:
 def egnas_paper() -> ConfigDict:
   """EG-NAS as published, quirks included: the base of the experiments named `paper`.
 
-  Every decision is made on the test set, by the best epoch, so accuracies are optimistic. For gray 28 x 28 images the caller
-  also sets data.augmentation.crop_size = 32, the paper's: its test images stay 28 x 28.
+  Every decision is made on the test set, by the best epoch, so accuracies are optimistic. Crops are 32 x 32 for gray
+  28 x 28 images, too, whose test images stay 28 x 28.
   """
   config = egnas_sound()
   config.data.update(score_on_test=True, published_statistics=True)
   config.training.update(rate_steps_first=True, keep_last_batch=True, best_epoch=True)
-  config.egnas.update(epochs_continue=True, width_control=False, micro_replicates=1, micro_margin=0.0)
+  config.data.augmentation.crop_size = 32
+  # The code stops the depth walk above 99.5 % on the training part; the logged runs, which the experiments quote, at 100 %.
+  config.egnas.update(
+      epochs_continue=True, width_control=False, micro_replicates=1, micro_margin=0.0, target_train_accuracy=1.0)
   return config

@@ -84,7 +84,8 @@ class Progress:
     result = _percent(evaluation.accuracy) if evaluation.ok else f'failed: {evaluation.reason}'
     label = f'{request.phase}: ' if request.phase else ''
     epochs = request.schedule.epochs
-    training = f'{epochs} epoch' + ('s' if epochs > 1 else '') + (f', replicate {request.replicate}' if request.replicate else '')
+    again = f', replicate {request.replicate}' if request.replicate else ''
+    training = f'{epochs} epoch{"s" if epochs > 1 else ""}{again}'
     self._event(f'{self._done}. {label}{request.architecture}, {training}: {result} ({_duration(evaluation.seconds)}); '
                 f'{self._best_text or "none succeeded yet"}; {self._clock()}')
 

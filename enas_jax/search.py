@@ -19,14 +19,13 @@ from ml_collections import ConfigDict
 
 from enas_jax import cli, data, estimators, spaces, strategies
 from enas_jax.data import Dataset
-from enas_jax.errors import UserError
+from enas_jax.errors import Stopped, UserError
 from enas_jax.estimators import Estimator
 from enas_jax.ledger import Ledger
 from enas_jax.progress import Progress, TimeLeft
-from enas_jax.spaces import SearchSpace
 from enas_jax.strategies import Strategy
 from enas_jax.train import check_seed, final_request, finished, fit
-from enas_jax.types import Architecture, Request
+from enas_jax.types import Request
 from enas_jax.workdir import Workdir
 
 
@@ -71,17 +70,20 @@ def search(config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Pro
     return result
   progress.start(ledger)
   progress.phase('search')
-  architecture = find(strategy, estimator, ledger, workdir, progress, config, space)
+  state = find(strategy, estimator, ledger, workdir, progress, config, should_stop=should_stop)
+  architecture = strategy.best(state)
+  if architecture is None:
+    raise UserError(f'none of {len(ledger)} candidates succeeded; see the reasons in {ledger.path}')
   progress.phase(f'final training of {architecture}')
-  result = {**fit(architecture, config, dataset, workdir, progress, should_stop=should_stop), **_summary(ledger, architecture)}
-  result['seconds'] = {**result.pop('seconds_by_phase'), 'final': result['seconds']}
+  final = fit(architecture, config, dataset, workdir, progress, should_stop=should_stop)
+  result = {**final, **_summary(ledger, final['seconds']), 'front': strategy.front(state)}
   workdir.write_json('result.json', result)
   return result
 
 
-def find(strategy: Strategy, estimator: Estimator, ledger: Ledger, workdir: Workdir, progress: Progress, config: ConfigDict,
-         space: SearchSpace) -> Architecture:
-  """Runs the strategy to its end and returns its best architecture. What the ledger knows is not evaluated again."""
+def find(strategy: Strategy, estimator: Estimator, ledger: Ledger, workdir: Workdir, progress: Progress, config: ConfigDict, *,
+         should_stop: Callable[[], bool]) -> Any:
+  """Runs the strategy to its end and returns its state. What the ledger knows is not evaluated again."""
   time_left = TimeLeft()
   failures = 0
   state = _restore(strategy, ledger, workdir, progress, config.seed)
@@ -96,14 +98,13 @@ def find(strategy: Strategy, estimator: Estimator, ledger: Ledger, workdir: Work
         raise UserError(f'{failures} candidates in a row failed, the last: {evaluation.reason}; mend it, take a new --workdir')
       if evaluation.ok:
         time_left.add(evaluation.train_macs, evaluation.seconds, evaluation.compile_seconds)
-      progress.left(time_left.predict([estimator.predict_macs(r) for r in _left(strategy, state, ledger, config, space)]))
+      progress.left(time_left.predict([estimator.predict_macs(r) for r in _left(strategy, state, ledger, config)]))
       progress.candidate(new[index], evaluation)
     state = strategy.tell(state, [ledger[r.key] for r in requests])
     workdir.write_json('controller.json', {'evaluations': len(ledger), 'state': strategy.to_json(state)})
-  architecture = strategy.best(state)
-  if architecture is None:
-    raise UserError(f'none of {len(ledger)} candidates succeeded; see the reasons in {ledger.path}')
-  return architecture
+    if should_stop():
+      raise Stopped
+  return state
 
 
 def _restore(strategy: Strategy, ledger: Ledger, workdir: Workdir, progress: Progress, seed: int) -> Any:
@@ -120,25 +121,24 @@ def _restore(strategy: Strategy, ledger: Ledger, workdir: Workdir, progress: Pro
   return strategy.init(seed)
 
 
-def _left(strategy: Strategy, state: Any, ledger: Ledger, config: ConfigDict, space: SearchSpace) -> list[Request]:
-  """What is still to be trained if nothing more is accepted, the final training included: the least there is to do."""
+def _left(strategy: Strategy, state: Any, ledger: Ledger, config: ConfigDict) -> list[Request]:
+  """What the strategy sees still to be trained if nothing more is accepted, and the final training."""
   left = [r for r in strategy.outlook(state) if r.key not in ledger]
   winner = strategy.best(state)
-  return left if winner is None else [*left, final_request(winner, config, space)]
+  return left if winner is None else [*left, final_request(winner, config)]
 
 
-def _summary(ledger: Ledger, architecture: Architecture) -> dict[str, Any]:
+def _summary(ledger: Ledger, final_seconds: float) -> dict[str, Any]:
   """What the ledger says of the search as a whole."""
   seconds: collections.Counter[str] = collections.Counter()
   for request, evaluation in ledger:
     seconds[request.phase] += evaluation.seconds
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
   return {
-      'architecture': architecture.to_json(),
       'evaluations': len(ledger),
       'failures': [{'key': r.key, 'reason': e.reason} for r, e in ledger if not e.ok],
       'search_train_macs': sum(e.train_macs for _, e in ledger),
-      'seconds_by_phase': dict(seconds),
+      'seconds': {**seconds, 'final': final_seconds},
       'peak_memory_bytes': peak,
   }
 

@@ -26,9 +26,7 @@ from enas_jax.estimators.program import Program
 from enas_jax.estimators.training import Snapshot, train
 from enas_jax.model import Model, load, read_architecture
 from enas_jax.progress import Progress
-from enas_jax.spaces import SearchSpace
-from enas_jax.strategies import Schedules
-from enas_jax.types import Architecture, Request
+from enas_jax.types import Architecture, Request, Schedule
 from enas_jax.workdir import Workdir
 
 
@@ -47,28 +45,28 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdi
   """
   check_seed(config.seed)
   space = spaces.make(config)
-  request = final_request(architecture, config, space)
+  request = final_request(architecture, config)
   every_epoch = request.schedule.best_epoch
+  started = time.monotonic()
   program = Program(
       architecture, training_data(config, dataset, dataset.train, dataset.test), batch_size=request.schedule.batch_size)
-  if reason := shortage(program.memory_bytes):
-    raise UserError(f'final training is out of memory: {reason}; lower config.training.batch_size')
   workdir.write_json('architecture.json', architecture.to_json())
+  if reason := shortage(program.memory_bytes, int(config.memory_limit_gb * 1e9) or None):
+    raise UserError(f'final training is out of memory: {reason}; {_elsewhere(workdir, "batch_size")}')
   with Checkpoints(workdir.path / 'checkpoints', progress.note) as checkpoints:
     state, record = _restore(checkpoints, program)
-    started = time.monotonic() - record['seconds']
+    started -= record['seconds']
     for snapshot, epoch in train(program, [request], seed=config.seed, start=state, score=every_epoch, should_stop=should_stop):
       if epoch is not None:
         if not np.isfinite(epoch.loss[0]):
-          raise UserError(
-              f'final training diverged in epoch {snapshot.epoch} (loss {epoch.loss[0]}); lower config.training.learning_rate')
+          reason = f'loss {epoch.loss[0]} in epoch {snapshot.epoch}'
+          raise UserError(f'final training diverged: {reason}; {_elsewhere(workdir, "learning_rate")}')
         record['loss'].append(float(epoch.loss[0]))
         record['train_accuracy'].append(float(epoch.train_accuracy[0]))
         record['test_accuracy'] += [float(epoch.score[0])] if every_epoch else []
+        progress.left((time.monotonic() - started) / snapshot.epoch * (request.schedule.epochs - snapshot.epoch))
         progress.training(snapshot.epoch, request.schedule.epochs, record['train_accuracy'][-1], record['loss'][-1])
       record['seconds'] = time.monotonic() - started
-      epochs_left = request.schedule.epochs - snapshot.epoch
-      progress.left(epochs_left * record['seconds'] / max(1, snapshot.epoch))
       _save(checkpoints, snapshot, record, program)
       if epoch is None or should_stop():
         raise Stopped
@@ -77,7 +75,10 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdi
     record['test_accuracy'] = [float(program.score(state.state)[0])]
   model = _model(architecture, dataset, program, state)
   model.save(workdir.path)
+  record['seconds'] = time.monotonic() - started
   return {
+      'seed': config.seed,
+      'architecture': architecture.to_json(),
       'test_accuracy': record['test_accuracy'][-1],
       **({'best_epoch_test_accuracy': max(record['test_accuracy'])} if every_epoch else {}),
       'train_accuracy': record['train_accuracy'][-1],
@@ -90,9 +91,15 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdi
   }
 
 
-def final_request(architecture: Architecture, config: ConfigDict, space: SearchSpace) -> Request:
+def final_request(architecture: Architecture, config: ConfigDict) -> Request:
   """The last training of a search: its winner under `config.training` and `config.epochs.final`."""
-  return Request(architecture, Schedules.from_config(config, space).of_winner(), phase='final')
+  return Request(architecture, Schedule(epochs=config.epochs.final, **config.training.to_dict()), phase='final')
+
+
+def _elsewhere(workdir: Workdir, setting: str) -> str:
+  """The way out where the winner is found but cannot be trained under this workdir's settings."""
+  return (f'train {workdir.path}/architecture.json with python -m enas_jax.train, another --workdir and a lower '
+          f'--config.training.{setting}')
 
 
 def check_seed(seed: int) -> None:
@@ -155,7 +162,7 @@ def main(values: flags.FlagValues) -> None:
       progress.start()
       progress.phase(f'training of {architecture}')
       result = fit(architecture, values.config, dataset, workdir, progress, should_stop=lambda: stop.requested)
-      workdir.write_json('result.json', {'architecture': architecture.to_json(), 'seed': values.config.seed, **result})
+      workdir.write_json('result.json', result)
     progress.note(f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters; in {workdir.path}")
 
 

@@ -10,5 +10,4 @@ from enas_jax.config import get_config as get_default
 
 def get_config():
   """The settings. A copy of this file with fields changed is a search of your own."""
-  config = get_default()
-  return config
+  return get_default()

@@ -16,7 +16,6 @@ def get_config():
   """The settings."""
   config = egnas_paper()
   config.data.name = 'emnist/balanced'
-  config.data.augmentation.crop_size = 32  # Of 28 x 28 images; those of the test stay 28 x 28.
   config.chain.max_width = 64
   config.epochs.final = 50
   return config

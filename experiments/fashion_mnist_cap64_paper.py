@@ -16,6 +16,5 @@ def get_config():
   """The settings."""
   config = egnas_paper()
   config.data.name = 'fashion_mnist'
-  config.data.augmentation.crop_size = 32  # Of 28 x 28 images; those of the test stay 28 x 28.
   config.chain.max_width = 64
   return config

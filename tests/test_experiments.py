@@ -37,13 +37,14 @@ PINNED = {
         'rate_steps_first': None, 'keep_last_batch': None, 'best_epoch': None},
     'epochs': {'first': 10, 'per_layer': 1, 'per_width_step': 2, 'micro': 2, 'final': None},
     'egnas': {
-        'window': 8, 'depth_gain': 0.001, 'depth_loss': 0.0005, 'depth_failures': 3, 'width_tolerance': 0.0,
-        'width_failures': 3, 'target_accuracy': 0.999, 'target_train_accuracy': 0.995, 'parameter_slack': 10_000,
+        'window': 1, 'depth_gain': 0.001, 'depth_loss': 0.0005, 'depth_failures': 3, 'width_tolerance': 0.0,
+        'width_failures': 3, 'target_accuracy': 0.999, 'target_train_accuracy': None, 'parameter_slack': 10_000,
         'epochs_continue': None, 'width_control': None, 'micro_replicates': None, 'micro_margin': None},
 }
 QUIRKS = {  # Sound, paper.
     'training.rate_steps_first': (False, True), 'training.keep_last_batch': (False, True),
     'training.best_epoch': (False, True), 'egnas.epochs_continue': (False, True), 'egnas.width_control': (True, False),
+    'egnas.target_train_accuracy': (0.995, 1.0),
     'egnas.micro_replicates': (3, 1), 'egnas.micro_margin': (0.005, 0.0),
 }
 
@@ -75,6 +76,7 @@ def about(path):
 
 def first_requests(path):
   config = cli.load_config(str(path))
+  config.egnas.window = 8
   task = DATA[about(path)[0]][2]
   space = spaces.make(config)
   strategy = strategies.make(config, space, task)

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from run_records import files, ledger, read, same_run, same_training
+from run_records import files, ledger, read, same_run
 from synthetic_estimator import estimate
 
 import enas_jax
@@ -43,7 +43,8 @@ def find(runner, tmp_path, monkeypatch):
 
   def run(table, workdir=tmp_path / 'w', **changes):
     monkeypatch.setattr(estimators, 'make', lambda *_, **__: table)
-    monkeypatch.setattr(search, 'fit', lambda *_, **__: {'test_accuracy': 0.5, 'seconds': 0.0})
+    monkeypatch.setattr(search, 'fit', lambda winner, *_, **__: {
+        'architecture': winner.to_json(), 'test_accuracy': 0.5, 'seconds': 0.0})
     config = runner.config(**{'chain.max_depth': 6, 'chain.max_width': 4, 'budget.evaluations': 20, **changes})
     with Workdir.open(workdir, config, data_checksum=dataset.checksum) as folder, Progress() as progress:
       return search.search(config, dataset, folder, progress)
@@ -70,10 +71,11 @@ def test_four_phases_then_a_trained_network(undisturbed, runner):
 
 def test_the_record_of_the_run(undisturbed, runner):
   record = read(undisturbed, 'config.json')
+  usable = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
   assert record['config'] == json.loads(runner.config().to_json())
   assert record['config']['seed'] == 0
   assert {'jax', 'flax', 'enas_jax', 'python'} <= set(record['versions'])
-  assert record['hardware']['backend'] and record['hardware']['cpu_count'] == os.cpu_count()
+  assert record['hardware']['backend'] and record['hardware']['cpu_count'] == usable
   assert '-m enas_jax.search' in record['command']
   assert list((undisturbed / 'checkpoints').iterdir())
 
@@ -135,8 +137,8 @@ def test_other_strategies(runner, tmp_path, strategy, phases):
 def test_another_seed_is_another_run(undisturbed, runner, tmp_path):
   assert runner.here('search', tmp_path, seed=1) == 0
   assert ledger(tmp_path)[0]['key'] == ledger(undisturbed)[0]['key']
-  with pytest.raises(AssertionError):
-    same_training(tmp_path, undisturbed)
+  losses = [ledger(workdir)[0]['evaluation']['metrics']['train_loss'] for workdir in (tmp_path, undisturbed)]
+  assert losses[0] != losses[1]
 
 
 @pytest.mark.parametrize('strategy', ['egnas', 'evolution', 'random'])

@@ -10,7 +10,6 @@ from enas_jax.data.augment import from_config
 from enas_jax.data.dataset import ImageSet
 from enas_jax.errors import UserError
 from enas_jax.estimators.base import Estimator
-from enas_jax.estimators.memory import keep_freed_memory
 from enas_jax.estimators.program import TrainingData
 from enas_jax.estimators.trained import TrainedEstimator
 from enas_jax.spaces import SearchSpace
@@ -44,7 +43,6 @@ def training_data(config: ConfigDict, dataset: Dataset, train: ImageSet, score: 
     raise UserError(
         f'data: {len(train.labels)} training images are fewer than config.training.batch_size={config.training.batch_size}; '
         'lower it')
-  keep_freed_memory()
   published = config.data.published_statistics
   mean, std = published_statistics(dataset.name) if published else statistics(train.images)
   augmentation = from_config(config.data.augmentation, dataset.name, dataset.task.image_shape)

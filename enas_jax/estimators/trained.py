@@ -86,13 +86,14 @@ class TrainedEstimator:
     return program, 0.0
 
   def _run(self, program: Program, group: list[Request], start: float, spent_before: float) -> list[Evaluation]:
-    epochs = []
+    epochs, most = [], max(request.schedule.epochs for request in group)
     for _, epoch in train(program, group, seed=self._seed, should_stop=self._should_stop):
+      if epoch is not None:
+        epochs.append(epoch)
+        if len(epochs) == most or not np.isfinite(epoch.loss).any():
+          break  # Finished: kept even where a stop was asked for meanwhile.
       if epoch is None or self._should_stop():
         raise Stopped
-      epochs.append(epoch)
-      if not np.isfinite(epoch.loss).any():
-        break
     seconds = (time.perf_counter() - start) / len(group)
     compile_seconds = (program.compile_seconds - spent_before) / len(group)  # A last, smaller batch compiles at its first use.
     return [
@@ -102,8 +103,9 @@ class TrainedEstimator:
 
   def _evaluation(self, request: Request, epochs: list[tuple], **cost: float) -> Evaluation:
     losses, train_accuracies, scores = (tuple(float(x) for x in column) for column in zip(*epochs, strict=True))
-    cost['train_macs'] = self.predict_macs(request) * len(losses) / request.schedule.epochs
     diverged = next((i for i, loss in enumerate(losses) if not np.isfinite(loss)), None)
+    trained = len(losses) if diverged is None else diverged + 1
+    cost['train_macs'] = self.predict_macs(request) * trained / request.schedule.epochs
     if diverged is not None:
       return Evaluation(
           reason=f'diverged: training loss {losses[diverged]} in epoch {diverged + 1}', curve=scores[:diverged], **cost)

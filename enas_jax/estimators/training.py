@@ -60,11 +60,11 @@ def train(program: Program, requests: Sequence[Request], *, seed: int, start: Sn
     start = Snapshot(program.init(jax.numpy.stack([initial_key(seed, r) for r in requests])), program.new_tally(), 0, 0)
   state, tally, first_epoch, first_step = start
   for epoch in range(first_epoch, max(s.epochs for s in schedules)):
-    epoch_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, epoch)
-    order = _orders(epoch_keys, program.data.train_size)
+    order_keys, step_keys = _epoch_keys(keys, epoch)
+    order = _orders(order_keys, program.data.train_size)
     hyperparameters = _hyperparameters(schedules, epoch)
     for step in range(first_step, steps):
-      state, tally = program.step(state, tally, hyperparameters, order, epoch_keys, step)
+      state, tally = program.step(state, tally, hyperparameters, order, step_keys, step)
       if should_stop() and step + 1 < steps:
         yield Snapshot(state, tally, epoch, step + 1), None
         return
@@ -104,6 +104,13 @@ def initial_key(seed: int, request: Request) -> jax.Array:
 def data_key(seed: int, request: Request) -> jax.Array:
   """Of batch order and augmentation: the same for all candidates of one replicate, which so compare in pairs."""
   return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), request.replicate), _DATA)
+
+
+@jax.jit
+def _epoch_keys(keys: jax.Array, epoch: int) -> tuple[jax.Array, jax.Array]:
+  """The keys of an epoch's order and of its augmentation for each member, [M] both."""
+  both = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, epoch)))(keys)
+  return both[:, 0], both[:, 1]
 
 
 @functools.partial(jax.jit, static_argnums=1)

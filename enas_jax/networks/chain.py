@@ -9,7 +9,7 @@ from flax import nnx
 from enas_jax.networks.convolution import separable_convolution
 from enas_jax.spaces.chain import SEPARABLE, STEM_KERNEL, ChainArchitecture, Layer
 
-# Uniform in +-1/sqrt(fan in): PyTorch's default, with which the paper's networks were trained.
+# Uniform in +-1/sqrt(fan in): PyTorch's default, as in the paper's code. (The head's bias is 0 here.)
 _init = nnx.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 _BatchNorm = functools.partial(nnx.BatchNorm, momentum=0.9, epsilon=1e-5)
 

@@ -6,6 +6,7 @@ the product of their kernels, best for few channels; for many, the depthwise par
 """
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -25,6 +26,8 @@ def separable_convolution(inputs: jax.Array, depthwise: jax.Array, pointwise: ja
   Returns:
     [B, ceil(H / stride), ceil(W / stride), D].
   """
+  chex.assert_shape(depthwise, (None, None, 1, inputs.shape[-1]))
+  chex.assert_shape(pointwise, (1, 1, inputs.shape[-1], None))
   if jax.default_backend() != 'cpu':
     return _convolve(_convolve(inputs, depthwise, stride, groups=inputs.shape[-1]), pointwise, 1)
   if pointwise.shape[-1] <= COMPOSE_UP_TO:

@@ -31,8 +31,15 @@ class Strategy(Protocol[State]):
   def best(self, state: State) -> Architecture | None:
     """The network to train finally, or None where no candidate succeeded."""
 
+  def front(self, state: State) -> list[dict[str, Any]]:
+    """The networks that no other one of their stage beats in all objectives; empty where accuracy is the only one.
+
+    Plain records of `stage` ('macro' or 'micro'), `architecture`, `accuracy` (a fraction) and the size by its objective's
+    name. Accuracies of different stages are of different epochs: compare within a stage only.
+    """
+
   def outlook(self, state: State) -> Sequence[Request]:
-    """The requests certain to come still if nothing more is accepted: the work left, at the least."""
+    """The work left as far as it is known, no request twice: those to come, or others of like cost in their place."""
 
   def describe(self, state: State) -> str:
     """The phase and the best so far in one short line, for the progress display."""

@@ -15,7 +15,7 @@ Rules of its own
   mutants: accuracies are compared at equal epochs only. Until a network succeeds the macro stage goes on.
 - Two objectives: the archive holds the networks that no other one of the stage dominates (as accurate and as small, and
   better in one); a tournament is won by one of its non-dominated members, at random. The search's best is the archive's most
-  accurate.
+  accurate. The macro stage's archive, the only one that spans depths and widths, is kept beside the micro stage's.
 """
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from enas_jax.errors import UserError
 from enas_jax.spaces.base import SearchSpace
 from enas_jax.spaces.chain import ChainArchitecture
 from enas_jax.strategies.budget import Budget
-from enas_jax.strategies.evolution_rules import EvolutionState, Member, Rules, Stage, non_dominated, tournament
+from enas_jax.strategies.evolution_rules import EvolutionState, Member, Rules, Stage, most_accurate, non_dominated, tournament
 from enas_jax.strategies.schedules import Schedules
 from enas_jax.strategies.summary import summary
 from enas_jax.types import Evaluation, Request, Task
@@ -90,13 +90,22 @@ class Evolution:
     member = self._best(state)
     return member.architecture if member else None
 
-  def archive(self, state: EvolutionState) -> tuple[Member, ...]:
-    """The networks of this stage that no other one dominates, in the order they were found."""
-    return state.archive
+  def front(self, state: EvolutionState) -> list[dict[str, Any]]:
+    """Each stage's networks that no other one of it dominates, in the order they were found."""
+    names = self._rules.objectives[1:]
+    macro, micro = (state.macro_front, state.archive) if state.macro_front else (state.archive, ())
+    return [
+        {'stage': stage, 'architecture': m.architecture.to_json(), 'accuracy': m.accuracy, name: m.size}
+        for name in names for stage, members in (('macro', macro), ('micro', micro)) for m in members]
 
   def outlook(self, state: EvolutionState) -> Sequence[Request]:
-    """The next batch: what follows hangs on its answers."""
-    return self.ask(state)[0]
+    """The next batch, and for each further evaluation left one of it again, under a replicate of its own.
+
+    What follows the batch hangs on its answers. Where cost alone is limited, only the batch: the least is known.
+    """
+    batch = self.ask(state)[0]
+    count = max(len(batch), self._budget.evaluations - state.spent.evaluations) if batch else 0
+    return tuple(dataclasses.replace(batch[i % len(batch)], replicate=i // len(batch)) for i in range(count))
 
   def describe(self, state: EvolutionState) -> str:
     """The stage and the best network in one line."""
@@ -160,9 +169,8 @@ class Evolution:
     if self._breed(state):
       return state
     if state.stage == 'macro' and state.archive:
-      winner = self._best(state)
-      return dataclasses.replace(state, stage='micro', seen=(), population=(), archive=(), macro_winner=winner)
+      return dataclasses.replace(state, stage='micro', seen=(), population=(), archive=(), macro_front=state.archive)
     return dataclasses.replace(state, stage='done')
 
   def _best(self, state: EvolutionState) -> Member | None:
-    return max(state.archive, key=lambda m: m.accuracy, default=state.macro_winner)
+    return most_accurate(state.archive) or state.macro_winner

@@ -77,7 +77,7 @@ class EvolutionState:
     seen: every network of this stage told so far, failed ones included.
     population: the living members, the oldest first.
     archive: the stage's non-dominated members.
-    macro_winner: None during the macro stage.
+    macro_front: the macro stage's archive at its end; empty before.
   """
 
   seed: int
@@ -87,7 +87,12 @@ class EvolutionState:
   seen: tuple[ChainArchitecture, ...] = ()
   population: tuple[Member, ...] = ()
   archive: tuple[Member, ...] = ()
-  macro_winner: Member | None = None
+  macro_front: tuple[Member, ...] = ()
+
+  @property
+  def macro_winner(self) -> Member | None:
+    """The macro stage's most accurate; None during that stage."""
+    return most_accurate(self.macro_front)
 
   def to_json(self) -> dict[str, Any]:
     """A plain record."""
@@ -96,7 +101,7 @@ class EvolutionState:
         'seen': [a.to_json() for a in self.seen],
         'population': [_member_to_json(m) for m in self.population],
         'archive': [_member_to_json(m) for m in self.archive],
-        'macro_winner': self.macro_winner and _member_to_json(self.macro_winner),
+        'macro_front': [_member_to_json(m) for m in self.macro_front],
     }
 
   @classmethod
@@ -112,12 +117,17 @@ class EvolutionState:
         'seen': tuple(space.from_json(a) for a in record['seen']),
         'population': tuple(member(m) for m in record['population']),
         'archive': tuple(member(m) for m in record['archive']),
-        'macro_winner': record['macro_winner'] and member(record['macro_winner']),
+        'macro_front': tuple(member(m) for m in record['macro_front']),
     })
 
 
 def _member_to_json(member: Member) -> dict[str, Any]:
   return {'architecture': member.architecture.to_json(), 'accuracy': member.accuracy, 'size': member.size}
+
+
+def most_accurate(members: Sequence[Member]) -> Member | None:
+  """The first of the most accurate; None of none."""
+  return max(members, key=lambda m: m.accuracy, default=None)
 
 
 def non_dominated(members: Sequence[Member]) -> tuple[Member, ...]:

@@ -77,9 +77,14 @@ class RandomSearch:
     """The most accurate network, or None where no candidate succeeded."""
     return state.best
 
+  def front(self, state: RandomState) -> list[dict[str, Any]]:
+    """Empty: accuracy is the only objective."""
+    del state
+    return []
+
   def outlook(self, state: RandomState) -> Sequence[Request]:
-    """All requests to come; only the next batch where their cost is limited, which is not known yet."""
-    if self.done(state) or self._budget.train_macs:
+    """All requests that the evaluations left allow. Where cost alone is limited, the next batch: the least is known."""
+    if self.done(state) or not self._budget.evaluations:
       return self.ask(state)[0]
     return self._requests(self._draw(state, self._budget.evaluations - state.spent.evaluations))
 

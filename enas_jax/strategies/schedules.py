@@ -69,7 +69,3 @@ class Schedules:
   def of_micro(self) -> Schedule:
     """For every candidate of a micro phase."""
     return self.of(self.micro)
-
-  def of_winner(self) -> Schedule:
-    """For the final training."""
-    return self.of(self.final)

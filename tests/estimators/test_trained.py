@@ -12,7 +12,7 @@ from enas_jax import estimators
 from enas_jax.config import get_config
 from enas_jax.data import Dataset
 from enas_jax.data.dataset import ImageSet
-from enas_jax.errors import Stopped, UserError
+from enas_jax.errors import Stopped
 from enas_jax.estimators import TrainedEstimator, trained
 from enas_jax.estimators.program import Program
 from enas_jax.estimators.training import Epoch
@@ -126,7 +126,8 @@ print(float(evaluation.metrics['train_loss']).hex(), evaluation.metrics['train_a
 
 def test_a_fresh_process_that_compiles_anew_gives_the_same_bits(capsys):
   # On a CPU with as many cores as before: XLA parts a sum by the number of its threads.
-  environment = {name: value for name, value in os.environ.items() if not name.startswith('JAX_')}
+  cache = ('JAX_COMPILATION_CACHE_DIR', 'JAX_PERSISTENT_CACHE_')
+  environment = {name: value for name, value in os.environ.items() if not name.startswith(cache)}
   fresh = subprocess.run([sys.executable, '-c', FRESH], env=environment, check=True, capture_output=True, text=True)
   exec(FRESH, {})
   assert fresh.stdout == capsys.readouterr().out != ''
@@ -259,18 +260,27 @@ def test_memory_that_runs_out_for_one_is_its_failure_and_another_runtime_error_i
     estimate(data, [make_request()], memory_limit=10**10)
 
 
-def test_told_to_stop_it_keeps_what_was_finished(data, make_request):
-  polls = []
+@pytest.mark.parametrize(('after', 'finished'), [(1, 0), (4, 0), (5, 0), (6, 1), (7, 1), (11, 1), (12, 2)])
+def test_told_to_stop_it_keeps_what_was_finished(data, make_request, alone, monkeypatch, after, finished):
+  """Stopped after so many steps; each of the two candidates takes three epochs of two."""
+  steps = []
 
-  def should_stop():
-    polls.append(None)
-    return len(polls) >= 11  # Each candidate takes 2 x 3 steps and is polled once more an epoch.
+  def step(*args):
+    steps.append(None)
+    return real(*args)
 
-  found = TrainedEstimator(SPACE, data, seed=5, should_stop=should_stop).estimate([make_request(0), make_request(1)])
-  index, evaluation = next(found)
-  assert index == 0 and evaluation.ok
-  with pytest.raises(Stopped):
-    next(found)
+  real = Program.step
+  monkeypatch.setattr(Program, 'step', step)
+  estimator = TrainedEstimator(SPACE, data, seed=5, should_stop=lambda: len(steps) >= after)
+  found = estimator.estimate([make_request(0), make_request(1)])
+  for expected in range(finished):
+    index, evaluation = next(found)
+    assert index == expected and result(evaluation) == result(alone[index])
+  if finished == 2:
+    assert next(found, None) is None
+  else:
+    with pytest.raises(Stopped):
+      next(found)
 
 
 def test_memory_is_that_of_the_state_and_of_the_larger_program(program_of_one, program_of_four):
@@ -305,4 +315,3 @@ def test_make_parts_the_data_as_the_config_says(user_error):
   config.estimator = 'oracle'
   with user_error("config.estimator 'oracle'", "'trained'"):
     estimators.make(config, SPACE, make_dataset(), should_stop=lambda: False)
-  assert issubclass(UserError, ValueError)

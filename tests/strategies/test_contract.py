@@ -50,6 +50,7 @@ def test_it_ends_with_a_network_of_the_space(changes, failing):
     assert '\n' not in line and 0 < len(line) < 100
     assert bool(requests) == bool(strategy.outlook(state)) == (not strategy.done(state))
     assert strategy.ask(state) == (requests, state)
+    assert len({r.key for r in strategy.outlook(state)}) == len(strategy.outlook(state))
     assert len(set(requests)) == len(requests)
   SPACE.check(strategy.best(state))
 
@@ -66,6 +67,17 @@ def test_a_restart_from_json_changes_nothing(changes):
     assert again.ask(state)[0] == requests
     if requests:
       state = again.tell(state, [answer(r) for r in requests])
+
+
+@every_variant
+def test_the_front_is_plain_and_empty_with_one_objective(changes):
+  strategy, config = make(changes)
+  *_, (state, _) = play(strategy, strategy.init(0))
+  front = strategy.front(state)
+  assert isinstance(front, list) and json.loads(json.dumps(front)) == front
+  size = config.evolution.objectives[1:] if changes['strategy'] == 'evolution' else ()
+  assert bool(front) == bool(size)
+  assert all(set(member) == {'stage', 'architecture', 'accuracy', *size} for member in front)
 
 
 @every_variant

@@ -79,8 +79,15 @@ def test_counts_decide_whatever_the_precision(images):
     for one in (np.float32(right / images), right / images):
       for other in (np.float32(right / images), right / images):
         assert reaches(float(one), float(other))
-        assert reaches(float(one), float(other) - 0.0005 + 0.0005)
     assert not reaches(float(np.float32((right - 1) / images)), right / images)
+
+
+def test_five_images_of_ten_thousand_are_the_depth_loss_whatever_the_precision():
+  for right in range(5000, 10_001):
+    bars = [float(np.float32(right / 10_000) - np.float32(0.0005)), right / 10_000 - 0.0005]
+    for number in (np.float32, float):
+      tie, miss = (float(number((right - fewer) / 10_000)) for fewer in (5, 6))
+      assert all(reaches(tie, bar) and not reaches(miss, bar) for bar in bars)
 
 
 def test_shrink_finds_the_widest_that_fits():

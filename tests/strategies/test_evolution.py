@@ -1,6 +1,5 @@
 import dataclasses
 import functools
-import itertools
 
 import numpy as np
 import pytest
@@ -119,14 +118,45 @@ def test_a_limit_below_the_smallest_network_is_a_user_error():
     search(evolution__max_params=smallest - 1)
 
 
-def test_best_is_the_archives_most_accurate():
+@pytest.mark.parametrize(('size', 'measure'), [('params', SPACE.num_params), ('macs', SPACE.macs)])
+@pytest.mark.parametrize('failing', [0.0, 0.3])
+def test_the_front_is_what_nothing_of_its_stage_beats(size, measure, failing):
+  strategy, answer = search(evolution__objectives=('accuracy', size)), functools.partial(estimate, failing=failing)
+  points = {'macro': {}, 'micro': {}}
+  for state, requests in trace(strategy, answer):
+    front = strategy.front(state)
+    for stage, found in points.items():
+      best = {
+          (a, s) for a, s in found.values()
+          if not any(b >= a and t <= s and (b, t) != (a, s) for b, t in found.values())}
+      members = [m for m in front if m['stage'] == stage]
+      assert sorted((m['accuracy'], m[size]) for m in members) == sorted(best)
+      assert all(found[SPACE.from_json(m['architecture'])] == (m['accuracy'], m[size]) for m in members)
+    for r in requests:
+      if answer(r).ok:
+        points[r.phase][r.architecture] = (answer(r).accuracy, measure(r.architecture, TASK))
+  assert {m['stage'] for m in front} == {'macro', 'micro'} and len(front) > 3
+
+
+def test_best_is_the_fronts_most_accurate():
   strategy = search(evolution__objectives=('accuracy', 'params'))
   state, _ = trace(strategy)[-1]
-  archive = strategy.archive(state)
-  assert len(archive) > 1
-  assert not any(a.dominates(b) for a, b in itertools.permutations(archive, 2))
-  assert strategy.best(state) == max(archive, key=lambda m: m.accuracy).architecture
-  assert all(m.size == SPACE.num_params(m.architecture, TASK) for m in archive)
+  front = [m for m in strategy.front(state) if m['stage'] == 'micro']
+  assert strategy.best(state) == SPACE.from_json(max(front, key=lambda m: m['accuracy'])['architecture'])
+
+
+def test_outlook_is_as_long_as_the_evaluations_left():
+  strategy = search(evolution__batch=4)
+  for state, requests in trace(strategy):
+    rest = strategy.outlook(state)
+    assert len(rest) == 30 - state.spent.evaluations
+    assert rest[:len(requests)] == requests
+    assert {r.architecture for r in rest} == {r.architecture for r in requests}
+
+
+def test_outlook_is_the_next_batch_where_cost_alone_is_limited():
+  strategy = search(budget__evaluations=0, budget__train_macs=3e11)
+  assert all(strategy.outlook(state) == requests for state, requests in trace(strategy))
 
 
 def test_the_macro_stage_goes_on_until_something_succeeds():

@@ -45,7 +45,9 @@ def test_best_is_the_most_accurate():
 def test_outlook_is_everything_to_come():
   strategy = search()
   assert list(strategy.outlook(strategy.init(0))) == asked(strategy)
-  by_cost = search(**{'budget.train_macs': 1e12})
+  both = search(**{'budget.train_macs': 1e12})
+  assert len(both.outlook(both.init(0))) == 30
+  by_cost = search(**{'budget.evaluations': 0, 'budget.train_macs': 1e12})
   assert len(by_cost.outlook(by_cost.init(0))) == 2
 
 
