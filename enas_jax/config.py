@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
 
   config.data = ConfigDict()
   config.data.name = 'fashion_mnist_10k'  # Or a TFDS name, 'folder:PATH', 'npz:PATH'.
-  config.data.validation_share = 0.1  # Of the training images, held out to score candidates, in (0, 1).
+  config.data.validation_share = 0.2  # Of the training images, held out to score candidates, in (0, 1).
   config.data.score_on_test = False  # Quirk of the paper's protocol: no validation part, the test set scores candidates.
   config.data.published_statistics = False  # Normalise with the paper's constants instead of the training part's own.
   config.data.augmentation = ConfigDict()
@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
   config.chain = ConfigDict()  # The space; see spaces/chain.py.
   config.chain.min_depth = 4
   config.chain.max_depth = 6
-  config.chain.min_width = 6
+  config.chain.min_width = 4
   config.chain.max_width = 12
   config.chain.width_step = 2
   config.chain.kernels = (3, 5)
@@ -50,9 +50,9 @@ def get_config() -> ConfigDict:
   config.epochs = ConfigDict()  # The architecture-aware part of the schedule.
   config.epochs.first = 2  # At the space's smallest depth.
   config.epochs.per_layer = 1  # More for each layer more.
-  config.epochs.per_width_step = 1  # More for each width step narrower.
+  config.epochs.per_width_step = 0  # More for each width step narrower. (The paper's 2 has the kept network trained anew, too.)
   config.epochs.micro = 2  # For every candidate of the micro phase.
-  config.epochs.final = 20  # For the winner.
+  config.epochs.final = 16  # For the winner.
 
   config.egnas = ConfigDict()  # See strategies/egnas.py.
   config.egnas.window = 1  # Candidates asked for at once; changes the cost, never a decision.
@@ -60,7 +60,7 @@ def get_config() -> ConfigDict:
   config.egnas.depth_loss = 0.005  # and counted as a failure at this much less.
   config.egnas.depth_failures = 2  # The walk stops at this many failures since the last acceptance.
   config.egnas.width_tolerance = 0.0  # Accuracy that a narrower net may lose.
-  config.egnas.width_failures = 2
+  config.egnas.width_failures = 4
   config.egnas.target_accuracy = 0.999  # The depth walk stops where an accepted net reaches this,
   config.egnas.target_train_accuracy = 0.995  # or this on the training part.
   config.egnas.parameter_slack = 100  # Parameters that a micro candidate may exceed its baseline by.
