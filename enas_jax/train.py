@@ -93,6 +93,8 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdi
 
 def final_request(architecture: Architecture, config: ConfigDict) -> Request:
   """The last training of a search: its winner under `config.training` and `config.epochs.final`."""
+  if config.epochs.final < 1:
+    raise UserError(f'config.epochs.final {config.epochs.final} is below 1; give at least 1')
   return Request(architecture, Schedule(epochs=config.epochs.final, **config.training.to_dict()), phase='final')
 
 

@@ -73,8 +73,8 @@ def textbook(request, data):
         optax.clip_by_global_norm(schedule.clip_norm), optax.add_decayed_weights(schedule.weight_decay),
         optax.sgd(schedule.learning_rate * (1 + math.cos(math.pi * time)) / 2, momentum=schedule.momentum))
     opt_state = sgd.init(nnx.state(model, nnx.Param)) if opt_state is None else opt_state
-    epoch_key = jax.random.fold_in(key, epoch)
-    order = np.asarray(jax.random.permutation(epoch_key, 20))
+    order_key, step_key = jax.random.split(jax.random.fold_in(key, epoch))
+    order = np.asarray(jax.random.permutation(order_key, 20))
     batches = [order[start:start + 8] for start in range(0, 20, 8)]
     if not schedule.keep_last_batch:
       batches = [batch for batch in batches if len(batch) == 8]
@@ -82,7 +82,7 @@ def textbook(request, data):
     loss_sum = correct = 0
     for step, batch in enumerate(batches):
       labels = arrays.labels[batch]
-      key_now = jax.random.fold_in(epoch_key, step)
+      key_now = jax.random.fold_in(step_key, step)
       images = augmented(key_now, arrays.images[batch], arrays.mean, arrays.std, data.augmentation)
       (loss, logits), gradients = gradients_of(model, images, labels)
       updates, opt_state = sgd.update(gradients, opt_state, nnx.state(model, nnx.Param))
