@@ -16,7 +16,7 @@ from enas_jax.data import cache, load, tfds
 from enas_jax.types import Task
 
 PREPARED = pathlib.Path(os.environ.get('ENAS_JAX_TFDS', '~/tensorflow_datasets')).expanduser()
-SHARED = pathlib.Path('/work/shared/data/images')
+SHARED = pathlib.Path(__file__).resolve().parents[3] / 'shared/data/images'
 NAMES = ('ant', 'bee', 'cat')
 
 
