@@ -67,8 +67,8 @@ def paper_choice(name: str, image_shape: tuple[int, int, int]) -> Augmentation:
   CIFAR-10, CIFAR-100 and Fashion-MNIST: padding 4, flip, cutout 16; KMNIST, EMNIST and MNIST the same without flip.
   Others get the same in proportion to a 32-pixel image, padding side / 8 and cutout side / 2, and are flipped where
   they have colours and are not known to show characters: gray-scale images often do. Crops have the image's own size (the
-  paper's 32 x 32 crops of 28 x 28 images are `crop_size=32`). The small set that ships with the package is only flipped: in the
-  few epochs that its networks train, more costs accuracy.
+  paper's 32 x 32 crops of 28 x 28 images are `crop_size=32`). The small set that ships with the package is only flipped: in
+  the few epochs that its networks train, more gained nothing (one seed each, benchmarks/README.md).
 
   Args:
     name: as given to `load`.
