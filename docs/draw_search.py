@@ -43,7 +43,7 @@ def draw_candidates(axes, records):
   phases = dict.fromkeys(r['request']['phase'] for r in records)
   for phase, colour in zip(phases, COLOURS, strict=False):
     of_phase = [(i, r) for i, r in enumerate(records, 1) if r['request']['phase'] == phase]
-    epochs = sorted({r['request']['schedule']['epochs'] for _, r in of_phase})
+    epochs = sorted({s.get('stop_epoch', s['epochs']) for s in (r['request']['schedule'] for _, r in of_phase)})
     span = f'{epochs[0]} to {epochs[-1]}' if len(epochs) > 1 else str(epochs[0])
     good = [(i, 100 * r['evaluation']['metrics']['accuracy']) for i, r in of_phase if not r['evaluation']['reason']]
     label = f"{phase or 'candidates'} ({len(of_phase)}; {span} epoch{'' if span == '1' else 's'})"

@@ -24,6 +24,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from enas_jax.config import get_config
+from enas_jax.devices import one_cpu_device_a_core
 from enas_jax.errors import Stopped, UserError
 from enas_jax.estimators.memory import keep_freed_memory
 from enas_jax.workdir import flatten
@@ -52,6 +53,7 @@ def run(
   """
   _quiet()
   keep_freed_memory()
+  one_cpu_device_a_core()
   argv = list(sys.argv if argv is None else argv)
   try:
     values = flags.FlagValues()
@@ -128,6 +130,14 @@ def _define_shared(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
       'workdir', None, 'Folder of the run. Started again with the same settings, a run resumes from it.',
       required=True, flag_values=values)
+  flags.DEFINE_integer(
+      'slots', 0, 'Most candidates that train on a device at once. 0: what suits the machine.', flag_values=values)
+  flags.DEFINE_string(
+      'lowering', 'auto', "Form of the convolutions: 'shifts', 'xla', or 'auto': known for the platform, or tried once.",
+      flag_values=values)
+  flags.DEFINE_string(
+      'compilation_cache', 'workdir', "Folder that keeps compiled programs (executable code: let nobody else write there), "
+      "'workdir' for one in the work folder, 'none' for none.", flag_values=values)
   flags.DEFINE_string('data_dir', None, 'Folder of TFDS data sets. Default: that of TFDS.', flag_values=values)
 
 

@@ -13,8 +13,9 @@ def get_config() -> ConfigDict:
   config = ConfigDict()
   config.seed = 0  # The only source of randomness.
   config.space = 'chain'
-  config.strategy = 'egnas'  # Or 'evolution', 'random'.
+  config.strategy = 'egnas'  # Or 'evolution', 'halving', 'random'.
   config.estimator = 'trained'
+  config.precision = 'auto'  # Of planes and products: 'float32', 'bfloat16', or 'auto': float32 on a CPU, else bfloat16.
   config.memory_limit_gb = 0.0  # That training one candidate may need; 0: what the device has free.
   config.max_failures_in_a_row = 10  # Candidates; then the search stops and says why.
 
@@ -32,8 +33,8 @@ def get_config() -> ConfigDict:
   config.chain = ConfigDict()  # The space; see spaces/chain.py.
   config.chain.min_depth = 4
   config.chain.max_depth = 6
-  config.chain.min_width = 4
-  config.chain.max_width = 12
+  config.chain.min_width = 8
+  config.chain.max_width = 16
   config.chain.width_step = 2
   config.chain.kernels = (3, 5)
 
@@ -52,10 +53,11 @@ def get_config() -> ConfigDict:
   config.epochs.per_layer = 1  # More for each layer more.
   config.epochs.per_width_step = 0  # More for each width step narrower. (The paper's 2 has the kept network trained anew, too.)
   config.epochs.micro = 2  # For every candidate of the micro phase.
-  config.epochs.final = 16  # For the winner.
+  config.epochs.final = 24  # For the winner.
 
   config.egnas = ConfigDict()  # See strategies/egnas.py.
-  config.egnas.window = 1  # Candidates asked for at once; changes the cost, never a decision.
+  config.egnas.window = 4  # Candidates of a walk asked for at once; changes the cost, never a decision.
+  config.egnas.micro_window = 1  # Likewise of the micro phases, where an acceptance makes those asked with it worthless.
   config.egnas.depth_gain = 0.005  # A deeper net is accepted at this much more accuracy,
   config.egnas.depth_loss = 0.005  # and counted as a failure at this much less.
   config.egnas.depth_failures = 2  # The walk stops at this many failures since the last acceptance.
@@ -78,10 +80,14 @@ def get_config() -> ConfigDict:
   config.evolution.max_params = 0  # Checked before training; 0: no limit.
   config.evolution.max_macs = 0
 
+  config.halving = ConfigDict()  # See strategies/halving.py.
+  config.halving.candidates = 9  # Networks drawn for the first rung.
+  config.halving.factor = 3  # A rung keeps one in this many, and trains this many times as long as the one before it.
+
   config.random = ConfigDict()  # See strategies/random.py.
   config.random.batch = 2
 
-  config.budget = ConfigDict()  # Of evolution and random; EG-NAS ends by its own rules. 0: no limit.
+  config.budget = ConfigDict()  # Of evolution and random; EG-NAS and halving end by their own rules. 0: no limit.
   config.budget.evaluations = 30
   config.budget.train_macs = 0.0  # Multiply-adds of training, in all.
   return config
@@ -103,7 +109,7 @@ def egnas_sound() -> ConfigDict:
       keep_last_batch=False, best_epoch=False)
   config.epochs.update(first=10, per_layer=1, per_width_step=2, micro=2, final=600)
   config.egnas.update(
-      window=1, depth_gain=0.001, depth_loss=0.0005, depth_failures=3, width_tolerance=0.0, width_failures=3,
+      window=8, micro_window=4, depth_gain=0.001, depth_loss=0.0005, depth_failures=3, width_tolerance=0.0, width_failures=3,
       target_accuracy=0.999, target_train_accuracy=0.995, parameter_slack=10_000, epochs_continue=False, width_control=True,
       micro_replicates=3, micro_margin=0.005)
   return config

@@ -83,9 +83,10 @@ class Progress:
     self._count(request, evaluation)
     result = _percent(evaluation.accuracy) if evaluation.ok else f'failed: {evaluation.reason}'
     label = f'{request.phase}: ' if request.phase else ''
-    epochs = request.schedule.epochs
+    epochs, stop = request.schedule.epochs, request.schedule.stop_epoch
+    part = f'{stop} of ' if stop else ''
     again = f', replicate {request.replicate}' if request.replicate else ''
-    training = f'{epochs} epoch{"s" if epochs > 1 else ""}{again}'
+    training = f'{part}{epochs} epoch{"s" if epochs > 1 else ""}{again}'
     self._event(f'{self._done}. {label}{request.architecture}, {training}: {result} ({_duration(evaluation.seconds)}); '
                 f'{self._best_text or "none succeeded yet"}; {self._clock()}')
 

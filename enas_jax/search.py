@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from enas_jax import cli, data, estimators, spaces, strategies
 from enas_jax.data import Dataset
 from enas_jax.errors import Stopped, UserError
-from enas_jax.estimators import Estimator
+from enas_jax.estimators import Estimator, Execution
 from enas_jax.ledger import Ledger
 from enas_jax.progress import Progress, TimeLeft
 from enas_jax.strategies import Strategy
@@ -39,28 +39,30 @@ def main(values: flags.FlagValues) -> None:
   dataset = data.load(config.data.name, data_dir=values.data_dir)
   with Workdir.open(values.workdir, config, data_checksum=dataset.checksum) as workdir, Progress() as progress, \
        cli.stop_on_sigterm() as stop:
-    result = search(config, dataset, workdir, progress, should_stop=lambda: stop.requested)
+    result = search(config, dataset, workdir, progress, execution=estimators.execution(values, workdir.path),
+                    should_stop=lambda: stop.requested)
     progress.note(
         f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters, "
         f"{result['macs'] / 1e6:.1f} M multiply-adds, {result['evaluations']} candidates; in {workdir.path}")
 
 
 def search(config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Progress, *,
-           should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+           execution: Execution | None = None, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
   """The whole way from images to a trained network, from wherever the workdir stands. Returns result.json's record.
 
-  Where the search is finished already, nothing is done again.
+  Where the search is finished already, nothing is done again. `execution`: None for what suits the machine.
 
   Raises:
     UserError: bad settings, or no candidate succeeded.
     Stopped: `should_stop` returned True; everything finished is kept.
   """
   check_seed(config.seed)
+  execution = Execution.default() if execution is None else execution
   if config.max_failures_in_a_row < 1:
     raise UserError(f'config.max_failures_in_a_row {config.max_failures_in_a_row} is below 1; give at least 1')
   space = spaces.make(config)
   strategy = strategies.make(config, space, dataset.task)
-  estimator = estimators.make(config, space, dataset, should_stop=should_stop)
+  estimator = estimators.make(config, space, dataset, execution=execution, should_stop=should_stop)
   ledger = Ledger(workdir.ledger, space.from_json)
   for notice in filter(None, (workdir.notice, ledger.notice)):
     progress.note(notice)
@@ -69,14 +71,15 @@ def search(config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Pro
   if (result := finished(workdir, progress)) is not None:
     return result
   progress.start(ledger)
+  progress.note(estimator.describe())
   progress.phase('search')
   state = find(strategy, estimator, ledger, workdir, progress, config, should_stop=should_stop)
   architecture = strategy.best(state)
   if architecture is None:
     raise UserError(f'none of {len(ledger)} candidates succeeded; see the reasons in {ledger.path}')
   progress.phase(f'final training of {architecture}')
-  final = fit(architecture, config, dataset, workdir, progress, should_stop=should_stop)
-  result = {**final, **_summary(ledger, final['seconds']), 'front': strategy.front(state)}
+  final = fit(architecture, config, dataset, workdir, progress, execution=execution, should_stop=should_stop)
+  result = {**final, **_summary(ledger, final['seconds']), 'population': estimator.report(), 'front': strategy.front(state)}
   workdir.write_json('result.json', result)
   return result
 
@@ -91,6 +94,7 @@ def find(strategy: Strategy, estimator: Estimator, ledger: Ledger, workdir: Work
     progress.describe(strategy.describe(state))
     requests, state = strategy.ask(state)
     new = [r for r in dict.fromkeys(requests) if r.key not in ledger]
+    estimator.prepare([*new, *(r for r in strategy.outlook(state) if r.key not in ledger)])
     for index, evaluation in estimator.estimate(new):
       ledger.append(new[index], evaluation)
       failures = 0 if evaluation.ok else failures + 1

@@ -10,20 +10,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
-from flax import nnx
 from ml_collections import ConfigDict
 
 from enas_jax import cli, data, spaces
 from enas_jax.checkpoint import Checkpoints
 from enas_jax.data import Dataset
 from enas_jax.errors import Stopped, UserError
-from enas_jax.estimators import training_data
+from enas_jax.estimators import Execution, execution, training_data
+from enas_jax.estimators.alone import Alone
 from enas_jax.estimators.memory import shortage
-from enas_jax.estimators.program import Program
-from enas_jax.estimators.training import Snapshot, train
+from enas_jax.estimators.training import Snapshot
 from enas_jax.model import Model, load, read_architecture
 from enas_jax.progress import Progress
 from enas_jax.types import Architecture, Request, Schedule
@@ -31,7 +29,7 @@ from enas_jax.workdir import Workdir
 
 
 def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Progress, *,
-        should_stop: Callable[[], bool]) -> dict[str, Any]:
+        execution: Execution, should_stop: Callable[[], bool]) -> dict[str, Any]:
   """Trains on the whole training part, resuming from the last checkpoint, and saves architecture.json and the network.
 
   The test part is used once, after the last epoch; with `config.training.best_epoch` (the paper's protocol) after each.
@@ -48,32 +46,31 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdi
   request = final_request(architecture, config)
   every_epoch = request.schedule.best_epoch
   started = time.monotonic()
-  program = Program(
-      architecture, training_data(config, dataset, dataset.train, dataset.test), batch_size=request.schedule.batch_size)
+  part = training_data(config, dataset, dataset.train, dataset.test)
+  network = Alone(request, part, execution)
   workdir.write_json('architecture.json', architecture.to_json())
-  if reason := shortage(program.memory_bytes, int(config.memory_limit_gb * 1e9) or None):
+  if reason := shortage(network.memory_bytes, int(config.memory_limit_gb * 1e9) or None):
     raise UserError(f'final training is out of memory: {reason}; {_elsewhere(workdir, "batch_size")}')
   with Checkpoints(workdir.path / 'checkpoints', progress.note) as checkpoints:
-    state, record = _restore(checkpoints, program)
+    state, record = _restore(checkpoints, network)
     started -= record['seconds']
-    for snapshot, epoch in train(program, [request], seed=config.seed, start=state, score=every_epoch, should_stop=should_stop):
+    for snapshot, epoch in network.train(seed=config.seed, start=state, score=every_epoch, should_stop=should_stop):
       if epoch is not None:
-        if not np.isfinite(epoch.loss[0]):
-          reason = f'loss {epoch.loss[0]} in epoch {snapshot.epoch}'
+        if not np.isfinite(epoch.loss):
+          reason = f'loss {epoch.loss} in epoch {snapshot.epoch}'
           raise UserError(f'final training diverged: {reason}; {_elsewhere(workdir, "learning_rate")}')
-        record['loss'].append(float(epoch.loss[0]))
-        record['train_accuracy'].append(float(epoch.train_accuracy[0]))
-        record['test_accuracy'] += [float(epoch.score[0])] if every_epoch else []
+        record['loss'].append(epoch.loss)
+        record['train_accuracy'].append(epoch.train_accuracy)
+        record['test_accuracy'] += [] if np.isnan(epoch.score) else [epoch.score]
         progress.left((time.monotonic() - started) / snapshot.epoch * (request.schedule.epochs - snapshot.epoch))
-        progress.training(snapshot.epoch, request.schedule.epochs, record['train_accuracy'][-1], record['loss'][-1])
+        progress.training(snapshot.epoch, request.schedule.epochs, epoch.train_accuracy, epoch.loss)
       record['seconds'] = time.monotonic() - started
-      _save(checkpoints, snapshot, record, program)
+      _save(checkpoints, snapshot, record, len(dataset.train.labels))
       if epoch is None or should_stop():
         raise Stopped
       state = snapshot
-  if not every_epoch:
-    record['test_accuracy'] = [float(program.score(state.state)[0])]
-  model = _model(architecture, dataset, program, state)
+  mean, std = (np.asarray(x) for x in (part.arrays.mean, part.arrays.std))
+  model = Model(architecture, network.network(state.state), dataset.task, mean, std, dataset.class_names)
   model.save(workdir.path)
   record['seconds'] = time.monotonic() - started
   return {
@@ -123,24 +120,16 @@ def finished(workdir: Workdir, progress: Progress) -> dict[str, Any] | None:
   return result
 
 
-def _restore(checkpoints: Checkpoints, program: Program) -> tuple[Snapshot | None, dict[str, Any]]:
-  if (found := checkpoints.restore((program.state_shape, program.new_tally()))) is None:
+def _restore(checkpoints: Checkpoints, network: Alone) -> tuple[Snapshot | None, dict[str, Any]]:
+  if (found := checkpoints.restore((network.state_shape, network.new_tally()))) is None:
     return None, {'loss': [], 'train_accuracy': [], 'test_accuracy': [], 'seconds': 0.0}
   (state, tally), record = found
   return Snapshot(state, tally, record.pop('epoch'), record.pop('step')), record
 
 
-def _save(checkpoints: Checkpoints, snapshot: Snapshot, record: dict[str, Any], program: Program) -> None:
-  index = snapshot.epoch * program.data.train_size + snapshot.step  # Rises with every step.
+def _save(checkpoints: Checkpoints, snapshot: Snapshot, record: dict[str, Any], train_size: int) -> None:
+  index = snapshot.epoch * train_size + snapshot.step  # Rises with every step.
   checkpoints.save(index, (snapshot.state, snapshot.tally), {**record, 'epoch': snapshot.epoch, 'step': snapshot.step})
-
-
-def _model(architecture: Architecture, dataset: Dataset, program: Program, snapshot: Snapshot) -> Model:
-  params, stats = (jax.tree.map(lambda x: x[0], tree) for tree in (snapshot.state.params, snapshot.state.stats))
-  network = nnx.merge(program.graph, params, stats)
-  network.eval()
-  mean, std = (np.asarray(x) for x in (program.data.arrays.mean, program.data.arrays.std))
-  return Model(architecture, network, dataset.task, mean, std, dataset.class_names)
 
 
 def main(values: flags.FlagValues) -> None:
@@ -163,7 +152,8 @@ def main(values: flags.FlagValues) -> None:
     if (result := finished(workdir, progress)) is None:
       progress.start()
       progress.phase(f'training of {architecture}')
-      result = fit(architecture, values.config, dataset, workdir, progress, should_stop=lambda: stop.requested)
+      result = fit(architecture, values.config, dataset, workdir, progress, execution=execution(values, workdir.path),
+                   should_stop=lambda: stop.requested)
       workdir.write_json('result.json', result)
     progress.note(f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters; in {workdir.path}")
 

@@ -46,6 +46,8 @@ class Schedule:
       trains at the rate of e + 1 and the last epoch at rate 0. False: epoch e trains at the rate of e.
     keep_last_batch: train on the last, smaller batch of an epoch too (the published code does).
     best_epoch: quirk: score the best epoch instead of the last.
+    stop_epoch: train only the first `stop_epoch` of the epochs, the learning rate staying that of the whole schedule; from 1 to
+      `epochs`. None: all of them, which is how to write a whole training.
 
   Raises:
     UserError: a value is out of range.
@@ -60,6 +62,7 @@ class Schedule:
   rate_steps_first: bool = False
   keep_last_batch: bool = False
   best_epoch: bool = False
+  stop_epoch: int | None = None
 
   def __post_init__(self):
     for name in ('epochs', 'batch_size'):
@@ -72,6 +75,13 @@ class Schedule:
       raise UserError(f'training: momentum {self.momentum} is outside [0, 1); give for example 0.9')
     if not self.weight_decay >= 0:
       raise UserError(f'training: weight_decay {self.weight_decay} is negative; give 0 or more')
+    if self.stop_epoch is not None and not 1 <= self.stop_epoch <= self.epochs:
+      raise UserError(f'training: stop_epoch {self.stop_epoch} is outside 1 to {self.epochs}; give one within, or None for all')
+
+  @property
+  def trained_epochs(self) -> int:
+    """Epochs that are trained: all, or those before the stop."""
+    return self.epochs if self.stop_epoch is None else self.stop_epoch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,10 +102,13 @@ class Request:
   phase: str = dataclasses.field(default='', compare=False)
 
   def to_json(self) -> dict[str, Any]:
+    schedule = dataclasses.asdict(self.schedule)
+    if self.schedule.stop_epoch is None:  # Keys and ledgers are older than this field.
+      del schedule['stop_epoch']
     return {
         'phase': self.phase,
         'architecture': self.architecture.to_json(),
-        'schedule': dataclasses.asdict(self.schedule),
+        'schedule': schedule,
         'replicate': self.replicate,
     }
 

@@ -12,7 +12,8 @@ SETTINGS = {  # Every setting that matters here, whatever the defaults are.
     'chain.min_depth': 3, 'chain.max_depth': 3, 'chain.min_width': 1, 'chain.max_width': 2, 'chain.width_step': 1,
     'chain.kernels': (3, 5),
     'epochs.first': 1, 'epochs.per_layer': 0, 'epochs.per_width_step': 0, 'epochs.micro': 1, 'epochs.final': 6,
-    'egnas.window': 1, 'egnas.width_control': True, 'egnas.micro_replicates': 1, 'egnas.parameter_slack': 10_000,
+    'egnas.window': 1, 'egnas.micro_window': 1, 'egnas.width_control': True,
+    'egnas.micro_replicates': 1, 'egnas.parameter_slack': 10_000,
     'evolution.population': 2, 'evolution.tournament': 2, 'evolution.batch': 2, 'random.batch': 2, 'budget.evaluations': 4,
 }
 COMMANDS = {'search': (search.main, None), 'train': (train.main, train._define_flags)}

@@ -42,7 +42,7 @@ def finished(undisturbed, tmp_path):
 
 SETTINGS = [
     ('space', 'grid', "config.space 'grid' is unknown; give one of chain"),
-    ('strategy', 'annealing', "config.strategy 'annealing' is unknown; give one of egnas, evolution, random"),
+    ('strategy', 'annealing', "config.strategy 'annealing' is unknown; give one of egnas, evolution, halving, random"),
     ('estimator', 'guess', "config.estimator 'guess' is unknown; give "),
     ('seed', -1, 'config.seed -1 is outside 0 to '),
     ('seed', 2**32, 'config.seed 4294967296 is outside 0 to 4294967295'),
@@ -88,6 +88,7 @@ SETTINGS = [
     ('epochs.final', 0, 'config.epochs.final 0 is below 1'),
     ('epochs.final', -1, 'config.epochs.final -1 is below 1'),
     ('egnas.window', 0, 'config.egnas.window 0 is below 1'),
+    ('egnas.micro_window', 0, 'config.egnas.micro_window 0 is below 1'),
     ('egnas.micro_replicates', 0, 'config.egnas.micro_replicates 0 is below 1'),
     ('egnas.depth_failures', 0, 'config.egnas.depth_failures 0 is below 1'),
     ('egnas.width_failures', -1, 'config.egnas.width_failures -1 is below 1'),
@@ -104,6 +105,10 @@ OTHER_STRATEGIES = [
     ('evolution', 'evolution.max_params', -1, 'config.evolution.max_params -1 is negative'),
     ('evolution', 'evolution.max_params', 1, 'max_params 1'),
     ('evolution', 'budget.evaluations', 0, 'config.budget has no limit'),
+    ('halving', 'halving.candidates', 0, 'config.halving.candidates 0 is below 1'),
+    ('halving', 'halving.candidates', -9, 'config.halving.candidates -9 is below 1'),
+    ('halving', 'halving.factor', 1, 'config.halving.factor 1 is below 2'),
+    ('halving', 'epochs.first', 0, 'config.epochs.first 0 is below 1'),
     ('random', 'budget.evaluations', 0, 'config.budget has no limit'),
     ('random', 'budget.evaluations', -1, 'config.budget.evaluations -1 is negative'),
     ('random', 'budget.train_macs', -1, 'config.budget.train_macs -1.0 is negative'),

@@ -37,7 +37,7 @@ PINNED = {
         'rate_steps_first': None, 'keep_last_batch': None, 'best_epoch': None},
     'epochs': {'first': 10, 'per_layer': 1, 'per_width_step': 2, 'micro': 2, 'final': None},
     'egnas': {
-        'window': 1, 'depth_gain': 0.001, 'depth_loss': 0.0005, 'depth_failures': 3, 'width_tolerance': 0.0,
+        'window': 8, 'micro_window': 4, 'depth_gain': 0.001, 'depth_loss': 0.0005, 'depth_failures': 3, 'width_tolerance': 0.0,
         'width_failures': 3, 'target_accuracy': 0.999, 'target_train_accuracy': None, 'parameter_slack': 10_000,
         'epochs_continue': None, 'width_control': None, 'micro_replicates': None, 'micro_margin': None},
 }

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import os
@@ -51,6 +52,30 @@ def filled(path, count=3):
   for i in range(count):
     ledger.append(request(i), evaluation(i / 7))
   return ledger
+
+
+def test_a_stop_is_read_back_and_without_one_keys_are_as_ever(path):
+  """The key is that of version 0.1, before there were stops, and the record has no field for them."""
+  stopped = [dataclasses.replace(request(), schedule=Schedule(epochs=2, stop_epoch=n)) for n in (1, 2)]
+  ledger = filled(path, 1)
+  for each in stopped:
+    ledger.append(each, evaluation())
+  records = [json.loads(line)['request']['schedule'] for line in path.read_text().splitlines()]
+  assert request().key == 'bcaaf91c3f6d186a' and 'stop_epoch' not in records[0]
+  assert [record['stop_epoch'] for record in records[1:]] == [1, 2]
+  assert [r for r, _ in reopen(path)] == [request(), *stopped]
+  assert len({request().key, *(r.key for r in stopped)}) == 3
+
+
+@pytest.mark.parametrize('stop', [0, 3, 'x', [1]])
+def test_a_damaged_stop_names_its_line(path, stop):
+  filled(path)
+  lines = path.read_text().splitlines()
+  record = json.loads(lines[1])
+  record['request']['schedule']['stop_epoch'] = stop
+  path.write_text('\n'.join([lines[0], json.dumps(record), lines[2]]) + '\n')
+  with pytest.raises(UserError, match=r'ledger.jsonl, line 2: .*delete the line'):
+    reopen(path)
 
 
 def test_reads_back_what_it_wrote(path):

@@ -72,6 +72,14 @@ def test_plain_output_is_one_line_an_event(clock):
   ]
 
 
+def test_a_stopped_training_says_so(clock):
+  stopped = Request(ChainArchitecture.uniform(3, 8), Schedule(epochs=9, stop_epoch=1), replicate=2, phase='rung 1')
+  with show() as progress:
+    progress.start()
+    progress.candidate(stopped, good())
+  assert 'kernels 333, 1 of 9 epochs, replicate 2: 50.00 %' in text(progress)
+
+
 def test_resumed(clock):
   with show() as progress:
     progress.start([(request(), good(0.7)), (request(5), FAILED)])

@@ -35,6 +35,15 @@ class Table:
   def predict_macs(self, request):
     return 0.0
 
+  def prepare(self, requests):
+    self.announced = list(requests)
+
+  def describe(self):
+    return 'made up'
+
+  def report(self):
+    return {}
+
 
 @pytest.fixture
 def find(runner, tmp_path, monkeypatch):
@@ -113,7 +122,7 @@ def test_what_is_damaged_afterwards_is_made_again_without_training(undisturbed, 
 
 
 def test_the_window_changes_no_decision(undisturbed, runner, tmp_path):
-  assert runner.here('search', tmp_path, **{'egnas.window': 4}) == 0
+  assert runner.here('search', tmp_path, **{'egnas.window': 4, 'egnas.micro_window': 4}) == 0
   one, four = read(undisturbed, 'result.json'), read(tmp_path, 'result.json')
   for name in ('architecture', 'test_accuracy', 'train_accuracy', 'train_loss', 'curve'):
     assert four[name] == one[name]
@@ -141,7 +150,7 @@ def test_another_seed_is_another_run(undisturbed, runner, tmp_path):
   assert losses[0] != losses[1]
 
 
-@pytest.mark.parametrize('strategy', ['egnas', 'evolution', 'random'])
+@pytest.mark.parametrize('strategy', ['egnas', 'evolution', 'halving', 'random'])
 def test_failures_are_recorded_with_their_reasons_and_the_search_goes_on(find, tmp_path, strategy):
   table = Table(fails=lambda number: number % 3 == 2)
   result = find(table, strategy=strategy)
@@ -153,20 +162,20 @@ def test_failures_are_recorded_with_their_reasons_and_the_search_goes_on(find, t
   assert result['evaluations'] == len(records) > 6
 
 
-@pytest.mark.parametrize('strategy', ['egnas', 'evolution', 'random'])
+@pytest.mark.parametrize('strategy', ['egnas', 'evolution', 'halving', 'random'])
 @pytest.mark.parametrize('window', [1, 5])
 def test_nothing_is_asked_twice_and_the_ledger_is_in_order_of_arrival(find, tmp_path, strategy, window):
   table = Table()
-  batches = {'egnas.window': window, 'evolution.batch': window, 'random.batch': window}
+  batches = {'egnas.window': window, 'egnas.micro_window': window, 'evolution.batch': window, 'random.batch': window}
   result = find(table, strategy=strategy, **batches)
   keys = [r.key for r in table.asked]
   assert len(set(keys)) == len(keys) == result['evaluations']
   assert [r['key'] for r in ledger(tmp_path / 'w')] == table.answered == keys
 
 
-@pytest.mark.parametrize('strategy', ['egnas', 'evolution', 'random'])
+@pytest.mark.parametrize('strategy', ['egnas', 'evolution', 'halving', 'random'])
 def test_answers_may_come_in_any_order(find, tmp_path, strategy):
-  batches = {'egnas.window': 5, 'evolution.batch': 5, 'random.batch': 5}
+  batches = {'egnas.window': 5, 'egnas.micro_window': 5, 'evolution.batch': 5, 'random.batch': 5}
   result = find(Table(), tmp_path / 'a', strategy=strategy, **batches)
   reverse = find(table := Table(order=reversed), tmp_path / 'b', strategy=strategy, **batches)
   assert reverse['architecture'] == result['architecture']
@@ -175,7 +184,7 @@ def test_answers_may_come_in_any_order(find, tmp_path, strategy):
   assert [r['key'] for r in other] == table.answered
 
 
-@pytest.mark.parametrize('strategy', ['egnas', 'evolution', 'random'])
+@pytest.mark.parametrize('strategy', ['egnas', 'evolution', 'halving', 'random'])
 @pytest.mark.parametrize('controller', [
     None, 'as it was', '', '{"evaluations": 5, "sta', '[]', '{}', '{"evaluations": 5, "state": {"colour": "x"}}', '\0'])
 def test_the_ledger_leads_back_to_the_result(find, tmp_path, capsys, strategy, controller):
@@ -206,7 +215,7 @@ def test_failures_in_a_row_are_counted_anew_after_a_success(find):
   assert find(Table(fails=lambda number: number % 5), strategy='random', max_failures_in_a_row=5)['evaluations'] == 20
 
 
-@pytest.mark.parametrize('strategy', ['egnas', 'evolution', 'random'])
+@pytest.mark.parametrize('strategy', ['egnas', 'evolution', 'halving', 'random'])
 def test_without_a_success_there_is_no_winner(find, tmp_path, strategy):
   for _ in range(2):  # The same command says the same.
     with pytest.raises(UserError, match=r'none of \d+ candidates succeeded; see the reasons in .*ledger.jsonl'):

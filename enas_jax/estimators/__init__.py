@@ -1,8 +1,13 @@
 """How good is it: estimators behind one interface."""
 from __future__ import annotations
 
+import os
+import pathlib
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
+from absl import flags
 from ml_collections import ConfigDict
 
 from enas_jax.data import Dataset, hold_out, published_statistics, statistics
@@ -10,14 +15,19 @@ from enas_jax.data.augment import from_config
 from enas_jax.data.dataset import ImageSet
 from enas_jax.errors import UserError
 from enas_jax.estimators.base import Estimator
+from enas_jax.estimators.lowering import choose
+from enas_jax.estimators.packing import plan_packing
 from enas_jax.estimators.program import TrainingData
-from enas_jax.estimators.trained import TrainedEstimator
+from enas_jax.estimators.trained import Execution, TrainedEstimator
 from enas_jax.spaces import SearchSpace
 
-__all__ = ['Estimator', 'TrainedEstimator', 'make', 'training_data']
+__all__ = ['Estimator', 'Execution', 'TrainedEstimator', 'execution', 'make', 'training_data']
+
+PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
-def make(config: ConfigDict, space: SearchSpace, dataset: Dataset, *, should_stop: Callable[[], bool]) -> Estimator:
+def make(config: ConfigDict, space: SearchSpace, dataset: Dataset, *, execution: Execution,
+         should_stop: Callable[[], bool]) -> Estimator:
   """The estimator `config.estimator`. Raises UserError for an unknown one, or data that it cannot part as asked."""
   if config.estimator != 'trained':
     raise UserError(f"config.estimator '{config.estimator}' is unknown; give 'trained'")
@@ -29,8 +39,47 @@ def make(config: ConfigDict, space: SearchSpace, dataset: Dataset, *, should_sto
     train, score = hold_out(
         dataset.train, config.data.validation_share, seed=config.seed, num_classes=dataset.task.num_classes)
   limit = int(config.memory_limit_gb * 1e9) or None
+  steps = len(train.labels) // config.training.batch_size * config.epochs.first
+  packing = plan_packing(
+      space, dataset.task, batch_size=config.training.batch_size, steps=steps, platform=jax.default_backend())
   return TrainedEstimator(
-      space, training_data(config, dataset, train, score), seed=config.seed, memory_limit=limit, should_stop=should_stop)
+      space, training_data(config, dataset, train, score), seed=config.seed, packing=packing, execution=execution,
+      memory_limit=limit, should_stop=should_stop)
+
+
+def execution(values: flags.FlagValues, workdir: pathlib.Path) -> Execution:
+  """How candidates run on this machine, as the flags say: `slots`, `lowering`, `compilation_cache`, `config.precision`.
+
+  Compiled programs are kept in the work folder, or where the flag says.
+
+  Raises:
+    UserError: a flag's value is unknown, or others can write where compiled programs shall be kept.
+  """
+  config = values.config
+  if config.precision not in ('auto', *PRECISIONS):
+    raise UserError(f"config.precision '{config.precision}' is unknown; give 'auto', 'float32' or 'bfloat16'")
+  if values.slots < 0:
+    raise UserError(f'--slots={values.slots} is negative; give at least 1, or 0 for what suits the machine')
+  if values.compilation_cache != 'none' and jax.config.jax_compilation_cache_dir is None:
+    _keep_programs(workdir / 'compilation_cache' if values.compilation_cache == 'workdir' else
+                   pathlib.Path(values.compilation_cache))
+  settings = {'lowering': choose(values.lowering, workdir / 'lowering.json')}
+  if config.precision != 'auto':
+    settings['dtype'] = PRECISIONS[config.precision]
+  return Execution.default(values.slots or None, **settings)
+
+
+def _keep_programs(folder: pathlib.Path) -> None:
+  """Has JAX keep compiled programs in a folder of the user's own: they are executable code, and run when they are read."""
+  try:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+  except OSError as error:
+    raise UserError(f'--compilation_cache={folder}: {error.strerror}; give a folder that can be written, or none') from error
+  if status.st_uid != os.getuid() or status.st_mode & 0o022:
+    raise UserError(f'--compilation_cache={folder} can be written by others, whose code would run; chmod 700 it, or give none')
+  jax.config.update('jax_compilation_cache_dir', str(folder))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
 
 def training_data(config: ConfigDict, dataset: Dataset, train: ImageSet, score: ImageSet) -> TrainingData:

@@ -18,3 +18,12 @@ class Estimator(Protocol):
 
   def predict_macs(self, request: Request) -> float:
     """Multiply-adds that estimating will take, for the time left; 0 where nothing is trained."""
+
+  def prepare(self, requests: Sequence[Request]) -> None:
+    """Told what comes next, the likeliest first; may get ready for it in the background."""
+
+  def describe(self) -> str:
+    """How it works on this machine, one line for people."""
+
+  def report(self) -> dict[str, float]:
+    """What it did so far, for result.json."""

@@ -126,7 +126,7 @@ class Program:
     score = _over_members(self._score_batch, members, (0, None, None))
     self._score = self._compile(score, self.state_shape, np.int32(0), data.arrays)
     state_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(self.state_shape))
-    self.memory_bytes = state_bytes + max(_memory_bytes(self._step), _memory_bytes(self._score))
+    self.memory_bytes = state_bytes + max(memory_bytes(self._step), memory_bytes(self._score))
 
   def step(self, state: TrainState, tally: Tally, hyperparameters: Hyperparameters, order: jax.Array, keys: jax.Array,
            index: int) -> tuple[TrainState, Tally]:
@@ -203,7 +203,8 @@ def _over_members(function, members, in_axes):
   return single
 
 
-def _memory_bytes(compiled) -> int:
+def memory_bytes(compiled: jax.stages.Compiled) -> int:
+  """Device memory that a call needs beside its arguments, as the compiler reports it."""
   analysis = compiled.memory_analysis()
   if analysis is None:  # A back end that does not tell.
     return 0

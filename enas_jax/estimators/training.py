@@ -59,7 +59,7 @@ def train(program: Program, requests: Sequence[Request], *, seed: int, start: Sn
   if start is None:
     start = Snapshot(program.init(jax.numpy.stack([initial_key(seed, r) for r in requests])), program.new_tally(), 0, 0)
   state, tally, first_epoch, first_step = start
-  for epoch in range(first_epoch, max(s.epochs for s in schedules)):
+  for epoch in range(first_epoch, max(s.trained_epochs for s in schedules)):
     order_keys, step_keys = _epoch_keys(keys, epoch)
     order = _orders(order_keys, program.data.train_size)
     hyperparameters = _hyperparameters(schedules, epoch)
@@ -91,14 +91,17 @@ def images_an_epoch(schedule: Schedule, train_size: int) -> int:
 
 def train_macs(macs: int, schedule: Schedule, train_size: int) -> float:
   """Multiply-adds of a whole training: forward once, backward about twice that (to the inputs and to the weights)."""
-  return 3.0 * macs * schedule.epochs * images_an_epoch(schedule, train_size)
+  return 3.0 * macs * schedule.trained_epochs * images_an_epoch(schedule, train_size)
 
 
 def initial_key(seed: int, request: Request) -> jax.Array:
   """Of the first weights: follows from the architecture and the replicate, never from a place in a group."""
-  digest = hashlib.sha256(json.dumps(request.architecture.to_json(), sort_keys=True).encode()).digest()
-  key = jax.random.fold_in(jax.random.key(seed), request.replicate)
-  return jax.random.fold_in(key, int.from_bytes(digest[:4], 'big'))
+  return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), request.replicate), _digest(request))
+
+
+def initial_seed(seed: int, request: Request) -> list[int]:
+  """As `initial_key`, for weights that are drawn on the host."""
+  return [seed, request.replicate, _digest(request)]
 
 
 def data_key(seed: int, request: Request) -> jax.Array:
@@ -117,6 +120,11 @@ def _epoch_keys(keys: jax.Array, epoch: int) -> tuple[jax.Array, jax.Array]:
 def _orders(keys: jax.Array, size: int) -> jax.Array:
   """The order of an epoch's images for each member, [M, size]."""
   return jax.vmap(lambda key: jax.random.permutation(key, size))(keys)
+
+
+def _digest(request: Request) -> int:
+  digest = hashlib.sha256(json.dumps(request.architecture.to_json(), sort_keys=True).encode()).digest()
+  return int.from_bytes(digest[:4], 'big')
 
 
 def _steps(schedule: Schedule, train_size: int) -> int:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.base import SearchSpace
-from enas_jax.strategies import egnas, evolution, random
+from enas_jax.strategies import egnas, evolution, halving, random
 from enas_jax.strategies.base import Strategy
 from enas_jax.strategies.schedules import Schedules
 from enas_jax.types import Task
@@ -20,6 +20,7 @@ __all__ = ['STRATEGIES', 'Schedules', 'Strategy', 'make']
 STRATEGIES: dict[str, Callable[[ConfigDict, SearchSpace, Task], Strategy]] = {
     'egnas': egnas.from_config,
     'evolution': evolution.from_config,
+    'halving': halving.from_config,
     'random': random.from_config,
 }
 

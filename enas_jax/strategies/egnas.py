@@ -56,10 +56,11 @@ class Egnas:
     return EgnasState()
 
   def ask(self, state: EgnasState) -> tuple[Sequence[Request], EgnasState]:
-    """The requests of the next decisions of this phase, at most `window` of them, assuming neutral outcomes."""
+    """The requests of the next decisions of this phase, as many as its window, assuming neutral outcomes."""
     requests: dict[Request, None] = {}
     ahead = state
-    for _ in range(self._setting.rules.window):
+    rules = self._setting.rules
+    for _ in range(rules.window if state.phase in ('depth', 'width') else rules.micro_window):
       if _label(ahead) != _label(state) or self.done(ahead):
         break
       requests.update(dict.fromkeys(self._phases[ahead.phase].requests(ahead)))

@@ -43,7 +43,8 @@ class Rules:
   width_control, micro_replicates 1, micro_margin 0.
 
   Attributes:
-    window: candidates decided upon at once, >= 1; their controls and replicates come along.
+    window: candidates of a walk decided upon at once, >= 1; their controls come along.
+    micro_window: likewise of the micro phases; their replicates come along.
     depth_gain, depth_loss: a deeper network is accepted at this much more, and a failure at more than this much less.
     depth_failures, width_failures: failures since the last acceptance at which the walk stops, >= 1.
     width_tolerance: what a narrower network may lose.
@@ -58,6 +59,7 @@ class Rules:
   """
 
   window: int
+  micro_window: int
   depth_gain: float
   depth_loss: float
   depth_failures: int
@@ -73,7 +75,7 @@ class Rules:
 
   def __post_init__(self):
     """Raises UserError for a value out of range."""
-    for name in ('window', 'depth_failures', 'width_failures', 'micro_replicates'):
+    for name in ('window', 'micro_window', 'depth_failures', 'width_failures', 'micro_replicates'):
       if getattr(self, name) < 1:
         raise UserError(f'config.egnas.{name} {getattr(self, name)} is below 1; give at least 1')
     for name in ('depth_gain', 'depth_loss', 'width_tolerance', 'parameter_slack', 'micro_margin'):

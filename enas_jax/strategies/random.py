@@ -22,6 +22,24 @@ from enas_jax.strategies.summary import summary
 from enas_jax.types import Evaluation, Request, Task
 
 
+def draw(space: SearchSpace, seed: int, seen: Sequence[ChainArchitecture], count: int) -> tuple[ChainArchitecture, ...]:
+  """The next `count` networks after those seen, fewer where the space ends.
+
+  Each follows from the seed and the number before it, so that batches do not matter. Drawing again until one is new leaves the
+  new ones' odds as they are.
+  """
+  taken = set(seen)
+  drawn: list[ChainArchitecture] = []
+  while len(drawn) < count and len(taken) < space.size():
+    rng = np.random.default_rng([seed, len(taken)])
+    network = space.sample(rng)
+    while network in taken:
+      network = space.sample(rng)
+    taken.add(network)
+    drawn.append(network)
+  return tuple(drawn)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RandomState:
   """The networks drawn so far, what they cost, and the most accurate of them."""
@@ -105,17 +123,7 @@ class RandomSearch:
     return RandomState(**{**record, **networks, 'spent': Spent(**record['spent'])})
 
   def _draw(self, state: RandomState, count: int) -> tuple[ChainArchitecture, ...]:
-    """The next networks, fewer where the space ends. Drawing again until one is new leaves the new ones' odds as they are."""
-    seen = set(state.seen)
-    drawn: list[ChainArchitecture] = []
-    while len(drawn) < count and len(seen) < self._space.size():
-      rng = np.random.default_rng([state.seed, len(seen)])
-      network = self._space.sample(rng)
-      while network in seen:
-        network = self._space.sample(rng)
-      seen.add(network)
-      drawn.append(network)
-    return tuple(drawn)
+    return draw(self._space, state.seed, state.seen, count)
 
   def _requests(self, networks: Sequence[ChainArchitecture]) -> tuple[Request, ...]:
     return tuple(Request(a, self._schedules.of_macro(a), phase='random') for a in networks)

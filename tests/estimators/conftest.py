@@ -1,10 +1,13 @@
 """A training so small that it takes seconds: 20 images of 8 x 8 in three classes, a chain of depth 3."""
+import jax
 import numpy as np
 import pytest
 
 from enas_jax.data.augment import Augmentation
 from enas_jax.data.dataset import ImageSet
 from enas_jax.estimators import program
+from enas_jax.estimators.packing import Packing
+from enas_jax.estimators.population import Layout, PopulationProgram
 from enas_jax.estimators.program import Program, TrainingData
 from enas_jax.spaces import ChainArchitecture
 from enas_jax.types import Request, Schedule, Task
@@ -46,3 +49,34 @@ def program_of_one(data, make_request):
 @pytest.fixture(scope='session')
 def program_of_four(data, make_request):
   return Program(make_request().architecture, data, batch_size=8, members=4)
+
+
+@pytest.fixture(scope='session')
+def packing():
+  """One program for all chains of both (separable, 3) and (convolution, 5), to depth 7 and width 3."""
+  return Packing(widths=(3,), mixed_widths=(3,), depths=(7,))
+
+
+@pytest.fixture(scope='session')
+def compiled():
+  """`PopulationProgram`, but what was compiled once is given again: what it has trained before leaves no trace."""
+  made = {}
+
+  def make(capacity, data, **settings):
+    key = capacity, id(data), *sorted(settings.items(), key=str)
+    if key not in made:
+      made[key] = PopulationProgram(capacity, data, **settings)
+    return made[key]
+
+  return make
+
+
+@pytest.fixture(scope='session')
+def program_with(data, packing, make_request, compiled):
+  """The program of `packing`, in a layout of one device."""
+  def make(*, keep_last_batch=False, **layout):
+    capacity = packing.capacity(make_request().architecture)
+    return compiled(capacity, data, batch_size=8, keep_last_batch=keep_last_batch,
+                    layout=Layout((jax.devices()[0],), **layout))
+
+  return make

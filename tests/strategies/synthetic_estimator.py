@@ -34,10 +34,10 @@ def estimate(request, *, seed=0, failing=0.0):
     return Evaluation(reason='made-up failure')
   network = request.architecture
   smooth = 0.5 + 0.02 * network.depth - 0.002 * network.depth**2 + 0.01 * network.width
-  smooth += 0.005 * sum(network.operations) + 0.003 * network.kernels.count(5) + 0.002 * request.schedule.epochs
+  smooth += 0.005 * sum(network.operations) + 0.003 * network.kernels.count(5) + 0.002 * request.schedule.trained_epochs
   accuracy = round(IMAGES * min(1.0, smooth + 0.03 * noise(request, seed))) / IMAGES
-  macs = SPACE.macs(network, TASK)
-  return Evaluation(metrics={'accuracy': accuracy, 'macs': macs}, train_macs=3.0 * macs * IMAGES * request.schedule.epochs)
+  macs, epochs = SPACE.macs(network, TASK), request.schedule.trained_epochs
+  return Evaluation(metrics={'accuracy': accuracy, 'macs': macs}, train_macs=3.0 * macs * IMAGES * epochs)
 
 
 def config_with(**changes):

@@ -12,7 +12,9 @@ LARGE = 10**12
 VARIANTS = {
     'egnas': {'strategy': 'egnas'},
     'egnas, published': {'strategy': 'egnas', **PUBLISHED},
-    'egnas, window': {'strategy': 'egnas', 'egnas.window': 4, 'egnas.micro_replicates': 2, 'epochs.per_width_step': 1},
+    'egnas, window': {
+        'strategy': 'egnas', 'egnas.window': 4, 'egnas.micro_window': 4, 'egnas.micro_replicates': 2,
+        'epochs.per_width_step': 1},
     'evolution': {'strategy': 'evolution'},
     'evolution, one stage': {'strategy': 'evolution', 'evolution.macro_share': 1.0},
     'evolution, params': {
@@ -20,6 +22,8 @@ VARIANTS = {
     'evolution, macs': {
         'strategy': 'evolution', 'evolution.objectives': ('accuracy', 'macs'), 'budget.evaluations': 0,
         'budget.train_macs': 3e11},
+    'halving': {'strategy': 'halving'},
+    'halving, long': {'strategy': 'halving', 'halving.candidates': 27, 'epochs.first': 30, 'epochs.per_layer': 1},
     'random': {'strategy': 'random'},
     'random, cost': {'strategy': 'random', 'budget.train_macs': 3e11, 'random.batch': 5},
 }
@@ -37,7 +41,7 @@ def test_every_strategy_has_a_row():
 
 
 def test_an_unknown_strategy_is_a_user_error_that_names_the_known():
-  with pytest.raises(UserError, match=r"'hill'.*egnas, evolution, random"):
+  with pytest.raises(UserError, match=r"'hill'.*egnas, evolution, halving, random"):
     make({'strategy': 'hill'})
 
 
@@ -118,7 +122,7 @@ def test_answers_must_be_as_many_as_requests(changes):
     strategy.tell(strategy.init(0), [])
 
 
-@pytest.mark.parametrize('name', BUDGETED)
+@pytest.mark.parametrize('name', ['halving', *BUDGETED])
 def test_the_seed_alone_decides(name):
   strategy, _ = make({'strategy': name})
   first, same, other = ([r for _, r in play(strategy, strategy.init(seed))] for seed in (1, 1, 2))

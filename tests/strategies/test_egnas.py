@@ -22,7 +22,7 @@ PROTOCOLS = {
 
 
 def make(changes, window=1, space=SPACE):
-  return egnas.from_config(config_with(**{**changes, 'egnas.window': window}), space, TASK)
+  return egnas.from_config(config_with(**{**changes, 'egnas.window': window, 'egnas.micro_window': window}), space, TASK)
 
 
 def decisions(strategy, answer):

@@ -33,7 +33,8 @@ def identity(request):
 def search_and_answers(search, window):
   """The strategy, and the logged answers by identity in the log's order."""
   config = egnas_paper()
-  config.chain.max_width, config.egnas.window = search['width_cap'], window
+  config.chain.max_width = search['width_cap']
+  config.egnas.window = config.egnas.micro_window = window
   logged = {
       tuple(c[f] for f in ('phase', 'depth', 'width', 'operations', 'kernels', 'epochs')): Evaluation(
           metrics={'accuracy': c['best_test_acc'] / 100, 'train_accuracy': c['best_train_acc'] / 100})

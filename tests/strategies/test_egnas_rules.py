@@ -99,7 +99,7 @@ def test_shrink_finds_the_widest_that_fits():
   assert shrink(SPACE, TASK, network, 10) is None
 
 
-@pytest.mark.parametrize('name', ['window', 'depth_failures', 'width_failures', 'micro_replicates'])
+@pytest.mark.parametrize('name', ['window', 'micro_window', 'depth_failures', 'width_failures', 'micro_replicates'])
 def test_counts_below_one_are_user_errors(name):
   with pytest.raises(UserError, match=rf'config\.egnas\.{name} 0 is below 1'):
     dataclasses.replace(RULES, **{name: 0})

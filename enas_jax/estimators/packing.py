@@ -1,0 +1,153 @@
+"""What to train in one program: a small model of cost, and the capacities that follow from it.
+
+A candidate narrower than its program's width costs as much as the widest; a program of its own costs its compilation. The
+model weighs one against the other. It is asked once, from the space and the settings alone, so that a candidate's program
+never depends on what was trained before.
+"""
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from enas_jax.networks.stacked_chain import Capacity
+from enas_jax.spaces.chain import OPERATIONS, SEPARABLE, ChainArchitecture, ChainSpace
+from enas_jax.types import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+  """Seconds of one device.
+
+  Attributes:
+    per_gflop: of arithmetic (a multiply-add is two).
+    per_gbyte: of passes over planes.
+    per_layer: that a layer's loop and small arrays take in a step, whatever its size.
+    compile_branch: to compile a program, for each branch that its layers have,
+    compile_rest: and for all else.
+  """
+
+  per_gflop: float
+  per_gbyte: float
+  per_layer: float
+  compile_branch: float
+  compile_rest: float
+
+
+# By platform. CPU: fitted by benchmarks/cost_model.py to measured steps; an accelerator's are guesses until one has run it.
+RATES = {
+    'cpu': Rates(per_gflop=0.017, per_gbyte=0.004, per_layer=1.2e-4, compile_branch=4.0, compile_rest=1.0),
+    'accelerator': Rates(per_gflop=1e-4, per_gbyte=5e-4, per_layer=1e-4, compile_branch=5.0, compile_rest=10.0),
+}
+PASSES = 10  # Over a layer's inputs and outputs in a step, reading and writing; benchmarks/README.md counts them.
+
+
+def rates(platform: str) -> Rates:
+  """Of a platform as JAX names it."""
+  return RATES['cpu' if platform == 'cpu' else 'accelerator']
+
+
+def step_seconds(architecture: ChainArchitecture, task: Task, batch_size: int, rates_: Rates, *, width: int = 0) -> float:
+  """Of a training step, with the channels padded to those of `width`; 0: its own."""
+  padded = dataclasses.replace(architecture, width=max(width, architecture.width))
+  macs, elements = _work(padded, task)
+  gflops, gbytes = 6 * macs * batch_size / 1e9, 4 * elements * PASSES * batch_size / 1e9
+  return gflops * rates_.per_gflop + gbytes * rates_.per_gbyte + (architecture.depth + 2) * rates_.per_layer
+
+
+@functools.lru_cache(maxsize=4096)
+def _work(architecture: ChainArchitecture, task: Task) -> tuple[int, int]:
+  """Multiply-adds and elements of planes of a forward pass on one image."""
+  height, width, channels = task.image_shape
+  macs = 9 * channels * architecture.stem_channels * height * width
+  elements = architecture.stem_channels * height * width
+  for layer in architecture.layers():
+    elements += layer.in_channels * height * width
+    height, width = -(-height // layer.stride), -(-width // layer.stride)
+    taps = layer.kernel**2 * layer.in_channels
+    weights = taps + layer.in_channels * layer.out_channels if layer.operation == SEPARABLE else taps * layer.out_channels
+    macs += weights * height * width
+    elements += layer.out_channels * height * width
+  return macs, elements
+
+
+@dataclasses.dataclass(frozen=True)
+class Packing:
+  """Into which programs the candidates of a search go.
+
+  Attributes:
+    widths: of programs for candidates of equal layers, ascending; a candidate goes into the narrowest that is not narrower.
+    mixed_widths: likewise, for candidates of unequal layers.
+    depths: likewise, for both.
+    kernels: that layers of a mixed candidate may have.
+    reason: why these widths, for people.
+  """
+
+  widths: tuple[int, ...] = ()
+  mixed_widths: tuple[int, ...] = ()
+  depths: tuple[int, ...] = ()
+  kernels: tuple[int, ...] = ()
+  reason: str = 'each architecture in a program of its own'
+
+  def capacity(self, architecture: ChainArchitecture) -> Capacity:
+    """The program for a candidate; of its own size where it is larger than all. Equal layers need one branch alone."""
+    used = {(layer.operation, layer.kernel) for layer in architecture.layers()}
+    mixed = len(used) > 1
+    width = next((w for w in (self.mixed_widths if mixed else self.widths) if w >= architecture.width), architecture.width)
+    depth = next((d for d in self.depths if d >= architecture.depth), architecture.depth)
+    branches = used | {(o, k) for o in range(len(OPERATIONS)) for k in self.kernels} if mixed else used
+    # The most body layers of each stage that a chain of at most this depth has.
+    bodies = (max(1, depth // 3 - 1), max(1, -(-depth // 3) - 1), max(1, -(-depth // 3) - 1))
+    return Capacity(bodies, width, tuple(sorted(branches)))
+
+
+def plan_packing(space: ChainSpace, task: Task, *, batch_size: int, steps: int, platform: str) -> Packing:
+  """The programs' widths with the least cost of padding and compilation.
+
+  Candidates of equal layers are taken to train once at each of the space's widths, as in a walk; those of unequal layers as
+  often as there are layers to change, half of them convolutions.
+
+  Args:
+    space: its widths and depths.
+    task: image shape.
+    batch_size: images a step.
+    steps: that a candidate is trained for, about.
+    platform: whose rates.
+  """
+  table, widths, depth = rates(platform), tuple(sorted(space.widths)), space.max_depth
+  equal = ChainArchitecture.uniform(depth, 1)
+  mixed = dataclasses.replace(equal, operations=tuple(i % 2 for i in range(depth)))
+  chosen, reasons = [], []
+  for name, architecture, branches, visits in (
+      ('equal', equal, 1, 1), ('mixed', mixed, len(OPERATIONS) * len(space.kernels), depth)):
+
+    def seconds(width, padded, architecture=architecture, visits=visits):
+      own = dataclasses.replace(architecture, width=width)
+      return visits * steps * step_seconds(own, task, batch_size, table, width=padded)
+
+    compiling = branches * table.compile_branch + table.compile_rest
+    programs = _least(widths, seconds, compiling)
+    chosen.append(programs)
+    training = sum(seconds(w, w) for w in widths)
+    padding = sum(seconds(w, min(p for p in programs if p >= w)) for w in widths) - training
+    reasons.append(f'{name} layers padded to width {", ".join(map(str, programs))}: about {padding:.0f} s more of training, '
+                   f'{(len(widths) - len(programs)) * compiling:.0f} s less of compiling than without')
+  return Packing(chosen[0], chosen[1], _depths(space), tuple(space.kernels), '; '.join(reasons))
+
+
+def _least(widths, seconds, compiling) -> tuple[int, ...]:
+  """The programs' widths with the least sum of `seconds(width, padded)` over all widths, and `compiling` for each."""
+  best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]  # For the narrowest n widths: cost, and the programs' widths.
+  for end in range(1, len(widths) + 1):
+    best.append(min(
+        (best[begin][0] + compiling + sum(seconds(w, widths[end - 1]) for w in widths[begin:end]),
+         (*best[begin][1], widths[end - 1]))
+        for begin in range(end)))
+  return best[-1][1]
+
+
+def _depths(space: ChainSpace) -> tuple[int, ...]:
+  """The greatest, and halves of it: what is reserved for layers grows with the walk, by few programs."""
+  depths = [space.max_depth]
+  while depths[0] // 2 >= max(space.min_depth, 12):
+    depths.insert(0, depths[0] // 2)
+  return tuple(depths)

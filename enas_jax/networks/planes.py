@@ -1,0 +1,205 @@
+"""Convolutions over planes [C, H, W, B]: channel, row, column, image, for many small networks in one program.
+
+With the images last a channel's weight is a scalar, a shifted plane is contiguous, and a pointwise convolution is one matrix
+product, so no grouped convolution is left: XLA has no fast one on a CPU, nor for candidates under vmap, nor any fast
+convolution inside a loop on a CPU (benchmarks/README.md). Padding is k // 2 on every side, also at stride 2.
+
+Two lowerings of the same functions: `shifts` (multiply-adds of shifted planes, and products with gathered patches) and
+`xla` (XLA's own convolutions). Their results differ in rounding alone.
+"""
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PATCH_BYTES = 4e6  # Of gathered patches at once, on a CPU; measured (benchmarks/README.md).
+LOWERINGS = ('shifts', 'xla')
+_LAYOUT = ('CHWN', 'HWOI', 'CHWN')
+
+
+def depthwise(planes: jax.Array, kernel: jax.Array, stride: int, lowering: str = 'shifts') -> jax.Array:
+  """Each channel under its own k x k kernel.
+
+  Args:
+    planes: [C, H, W, B].
+    kernel: [k, k, C], k odd.
+    stride: 1 or 2.
+    lowering: one of `LOWERINGS`.
+
+  Returns:
+    [C, ceil(H / stride), ceil(W / stride), B].
+  """
+  if lowering == 'xla':
+    return _xla(planes, kernel[..., None], stride, groups=planes.shape[0])
+  return _depthwise(planes, kernel, stride, planes.shape[1:3])
+
+
+def pointwise(planes: jax.Array, kernel: jax.Array) -> jax.Array:
+  """A 1 x 1 convolution: kernel [D, C] on planes [C, H, W, B] gives [D, H, W, B]."""
+  return (kernel @ planes.reshape(planes.shape[0], -1)).reshape(kernel.shape[0], *planes.shape[1:])
+
+
+def convolution(planes: jax.Array, kernel: jax.Array, stride: int, lowering: str = 'shifts') -> jax.Array:
+  """An ordinary k x k convolution; as `depthwise`, with kernel [k, k, D, C], to [D, ...]."""
+  if lowering == 'xla':
+    return _xla(planes, kernel, stride)
+  return _convolution(planes, kernel, stride, planes.shape[1:3])
+
+
+def barrier(x):
+  """Has x computed as an array of its own, not again in each of its uses."""
+  return jax.lax.optimization_barrier(x)
+
+
+def column(per_channel: jax.Array) -> jax.Array:
+  """[C] to [C, 1, 1, 1]."""
+  return per_channel[:, None, None, None]
+
+
+def sums(*planes: jax.Array) -> list[jax.Array]:
+  """The sum of each over all but the channel, [C] in float32, in one pass."""
+  def add(a, b):
+    return [x + y for x, y in zip(a, b, strict=True)]
+
+  return jax.lax.reduce([p.astype(jnp.float32) for p in planes], [np.float32(0)] * len(planes), add, (1, 2, 3))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(planes, kernel, stride, shape):
+  return _depthwise_forward(planes, kernel, stride, shape)[0]
+
+
+def _depthwise_forward(planes, kernel, stride, shape):
+  padded = barrier(_pad(planes, len(kernel) // 2))
+  taps = _taps(padded, shape, len(kernel), stride)
+  return barrier(_weighted(taps, kernel)), (padded, kernel)
+
+
+def _depthwise_backward(stride, shape, residual, gradient):
+  padded, kernel = residual
+  size = len(kernel)
+  # One pass for all taps; the sums stay in the float32 of the weights.
+  kernel_gradient = jnp.stack(sums(*(tap * gradient for tap in _taps(padded, shape, size, stride))))
+  kernel_gradient = kernel_gradient.reshape(size, size, -1).astype(kernel.dtype)
+  if stride == 1:
+    taps = _taps(barrier(_pad(gradient, size // 2)), shape, size, 1)
+    return _weighted(taps, kernel[::-1, ::-1]), kernel_gradient
+  return _by_phases(gradient, kernel, shape), kernel_gradient
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolution(planes, kernel, stride, shape):
+  return _convolution_forward(planes, kernel, stride, shape)[0]
+
+
+def _convolution_forward(planes, kernel, stride, shape):
+  padded = barrier(_pad(planes, len(kernel) // 2))
+  return _gathered(padded, kernel, shape, stride), (padded, kernel)
+
+
+def _convolution_backward(stride, shape, residual, gradient):
+  padded, kernel = residual
+  size, outputs, inputs = len(kernel), kernel.shape[2], kernel.shape[3]
+
+  def add(i, rows, total):
+    patches = _patches(padded, i * stride, rows, shape, size, stride)
+    return total + _flat(jax.lax.dynamic_slice_in_dim(gradient, i, rows, 1)) @ _flat(patches).T  # [D, k * k * C]
+
+  zeros = jnp.zeros((outputs, size * size * inputs), gradient.dtype)
+  kernel_gradient = _over_rows(gradient.shape[1], _rows_at_once(gradient, size, inputs), add, zeros)
+  kernel_gradient = kernel_gradient.reshape(outputs, size, size, inputs).transpose(1, 2, 0, 3)
+  if stride > 1:  # To where the windows stood.
+    gaps = [(0, whole - 1 - stride * (n - 1), stride - 1) for whole, n in zip(shape, gradient.shape[1:3], strict=True)]
+    gradient = jax.lax.pad(gradient, np.array(0, gradient.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
+  flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+  return _gathered(barrier(_pad(gradient, size // 2)), flipped, shape, 1), kernel_gradient.astype(kernel.dtype)
+
+
+_convolution.defvjp(_convolution_forward, _convolution_backward)
+
+
+def _pad(planes, by):
+  return jnp.pad(planes, ((0, 0), (by, by), (by, by), (0, 0)))
+
+
+def _flat(planes):
+  return planes.reshape(planes.shape[0], -1)
+
+
+def _taps(padded, shape, size, stride):
+  """The planes [C, ceil(H / stride), ...] under each of size x size taps, row by row."""
+  height, width = shape
+  return [padded[:, i:i + height:stride, j:j + width:stride] for i in range(size) for j in range(size)]
+
+
+def _weighted(taps, kernel):
+  """The sum of taps, each by its weights [C]."""
+  weights = kernel.reshape(len(taps), -1)
+  return sum(tap * column(weight) for tap, weight in zip(taps, weights, strict=True))
+
+
+def _gathered(padded, kernel, shape, stride):
+  """The convolution as products with patches, some rows at a time."""
+  size, outputs, inputs = len(kernel), kernel.shape[2], kernel.shape[3]
+  matrix = kernel.transpose(2, 0, 1, 3).reshape(outputs, -1)  # [D, k * k * C]
+  out = jax.ShapeDtypeStruct((outputs, -(-shape[0] // stride), -(-shape[1] // stride), padded.shape[3]), padded.dtype)
+  rows_at_once = _rows_at_once(out, size, inputs)
+
+  def put(i, rows, whole):
+    part = pointwise(_patches(padded, i * stride, rows, shape, size, stride), matrix)
+    return part if rows == out.shape[1] else jax.lax.dynamic_update_slice_in_dim(whole, part, i, 1)
+
+  return barrier(_over_rows(out.shape[1], rows_at_once, put, jax.lax.empty(out.shape, out.dtype)))
+
+
+def _patches(padded, row, rows, shape, size, stride):
+  """All taps of `rows` output rows from padded row `row` on, under one another: [k * k * C, rows, ...]."""
+  padded = jax.lax.dynamic_slice_in_dim(padded, row, (rows - 1) * stride + size, 1)
+  return barrier(jnp.concatenate(_taps(padded, ((rows - 1) * stride + 1, shape[1]), size, stride)))
+
+
+def _rows_at_once(out, size, inputs):
+  """All, or one where a CPU's cache would not hold all patches."""
+  total = size * size * inputs * out.shape[1] * out.shape[2] * out.shape[3] * out.dtype.itemsize
+  return 1 if jax.default_backend() == 'cpu' and total > PATCH_BYTES else out.shape[1]
+
+
+def _over_rows(height, at_once, function, initial):
+  """function(row, rows, carry) over all rows."""
+  if at_once == height:
+    return function(0, height, initial)
+  return jax.lax.fori_loop(0, height, lambda i, carry: function(i, 1, carry), initial)
+
+
+def _by_phases(gradient, kernel, shape):
+  """The gradient to the inputs [C, H, W, B] at stride 2.
+
+  Inputs of even and odd rows and columns see different taps: four stride-1 sums over the small gradient, interleaved.
+  """
+  size, half = len(kernel), len(kernel) // 2
+  rows, columns = gradient.shape[1:3]
+  margin = (half + 1) // 2
+  padded = barrier(_pad(gradient, margin))
+
+  def phase(row, column_):
+    terms = []
+    for i in range((row + half) % 2, size, 2):
+      for j in range((column_ + half) % 2, size, 2):
+        top, left = (row + half - i) // 2 + margin, (column_ + half - j) // 2 + margin
+        terms.append(padded[:, top:top + rows, left:left + columns] * column(kernel[i, j]))
+    return sum(terms) if terms else jnp.zeros_like(gradient)
+
+  whole = jnp.stack([jnp.stack([phase(i, j) for j in range(2)], axis=3) for i in range(2)], axis=2)  # [C, h, 2, w, 2, B]
+  return whole.reshape(gradient.shape[0], 2 * rows, 2 * columns, -1)[:, :shape[0], :shape[1]]
+
+
+def _xla(planes, kernel, stride, *, groups=1):
+  padding = [(len(kernel) // 2,) * 2] * 2
+  return jax.lax.conv_general_dilated(
+      planes, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT, feature_group_count=groups)
