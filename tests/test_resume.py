@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from run_records import files, ledger, read, same_run
 
 from enas_jax import data, search
 from enas_jax.errors import Stopped
+from enas_jax.estimators import slots
 from enas_jax.progress import Progress
 from enas_jax.workdir import Workdir
 
@@ -115,7 +117,8 @@ def stop_in_final_training(runner, workdir, steps):
       in_final.append(True)
 
   progress.phase = phase
-  with Workdir.open(workdir, config, data_checksum=dataset.checksum) as folder, pytest.raises(Stopped):
+  one_step_a_call = mock.patch.multiple(slots, FIRST_STEPS=1, CALL_SECONDS=0)
+  with Workdir.open(workdir, config, data_checksum=dataset.checksum) as folder, one_step_a_call, pytest.raises(Stopped):
     search.search(config, dataset, folder, progress, should_stop=should_stop)
 
 

@@ -132,7 +132,7 @@ def train_one(program: PopulationProgram, request: Request, *, seed: int, start:
   Args:
     start: goes on there; None: from fresh weights.
     score: whether to score after every epoch, or only after the last; the others' scores are then NaN.
-    should_stop: polled after every call within an epoch.
+    should_stop: polled after every call; obeyed within an epoch.
 
   Yields:
     After each epoch, a snapshot (arrays on the host) and what the epoch gave. When told to stop within one, a last snapshot
@@ -156,7 +156,7 @@ def train_one(program: PopulationProgram, request: Request, *, seed: int, start:
     ended = step == program.steps
     if ended:
       epoch, step = epoch + 1, 0
-    if ended or should_stop():
+    if should_stop() or ended:
       member = program.member(0)
       snapshot = Snapshot(member.state, program.new_tally() if ended else member.tally, epoch, step)
       if not ended:
