@@ -49,6 +49,7 @@ SETTINGS = [
     ('seed', 2**70, 'is outside 0 to 4294967295'),
     ('seed', 1.5, '--config.seed=1.5 is not a whole number'),
     ('seed', 'one', '--config.seed=one is not a whole number'),
+    ('precision', 'int8', "config.precision 'int8' is unknown; give 'auto', 'float32' or 'bfloat16'"),
     ('memory_limit_gb', -1, 'config.memory_limit_gb -1.0 is negative'),
     ('max_failures_in_a_row', 0, 'config.max_failures_in_a_row 0 is below 1'),
     ('data.validation_share', 0, 'validation share 0.0 is outside (0, 1)'),
@@ -137,10 +138,21 @@ def test_settings_of_a_training(refused, tmp_path, field, value, message):
     ('--wrkdir=x', 'unknown flag --wrkdir; did you mean --workdir?'),
     ('--config.sede=1', 'unknown setting --config.sede; did you mean --config.seed?'),
     ('--config.frobnicate=1', 'unknown setting --config.frobnicate; see --help'),
+    ('--slots=-1', '--slots=-1 is negative; give at least 1, or 0'),
+    ('--lowering=winograd', "--lowering=winograd is unknown; give 'auto', 'shifts' or 'xla'"),
     ('stray', "argument 'stray' is not understood; write --NAME=VALUE"),
 ])
 def test_unknown_names(refused, argument, message):
   assert message in refused(argument)
+
+
+def test_compiled_programs_are_kept_only_where_nobody_else_can_write(refused, tmp_path):
+  folder = tmp_path / 'cache'
+  folder.mkdir()
+  folder.chmod(0o770)
+  assert f'--compilation_cache={folder} can be written by others' in refused(f'--compilation_cache={folder}')
+  (tmp_path / 'file').touch()
+  assert 'give a folder that can be written, or none' in refused(f'--compilation_cache={tmp_path}/file')
 
 
 def test_after_a_refusal_the_mended_command_may_use_the_folder(refused, runner, tmp_path):

@@ -20,6 +20,7 @@ from enas_jax.estimators.packing import plan_packing
 from enas_jax.estimators.program import TrainingData
 from enas_jax.estimators.trained import Execution, TrainedEstimator
 from enas_jax.spaces import SearchSpace
+from enas_jax.spaces.chain import ChainSpace
 
 __all__ = ['Estimator', 'Execution', 'TrainedEstimator', 'execution', 'make', 'training_data']
 
@@ -39,9 +40,11 @@ def make(config: ConfigDict, space: SearchSpace, dataset: Dataset, *, execution:
     train, score = hold_out(
         dataset.train, config.data.validation_share, seed=config.seed, num_classes=dataset.task.num_classes)
   limit = int(config.memory_limit_gb * 1e9) or None
-  steps = len(train.labels) // config.training.batch_size * config.epochs.first
-  packing = plan_packing(
-      space, dataset.task, batch_size=config.training.batch_size, steps=steps, platform=jax.default_backend())
+  packing = None
+  if isinstance(space, ChainSpace):
+    steps = len(train.labels) // config.training.batch_size * config.epochs.first
+    packing = plan_packing(
+        space, dataset.task, batch_size=config.training.batch_size, steps=steps, platform=jax.default_backend())
   return TrainedEstimator(
       space, training_data(config, dataset, train, score), seed=config.seed, packing=packing, execution=execution,
       memory_limit=limit, should_stop=should_stop)
@@ -60,9 +63,10 @@ def execution(values: flags.FlagValues, workdir: pathlib.Path) -> Execution:
     raise UserError(f"config.precision '{config.precision}' is unknown; give 'auto', 'float32' or 'bfloat16'")
   if values.slots < 0:
     raise UserError(f'--slots={values.slots} is negative; give at least 1, or 0 for what suits the machine')
-  if values.compilation_cache != 'none' and jax.config.jax_compilation_cache_dir is None:
-    _keep_programs(workdir / 'compilation_cache' if values.compilation_cache == 'workdir' else
-                   pathlib.Path(values.compilation_cache))
+  if values.compilation_cache not in ('workdir', 'none'):
+    _keep_programs(pathlib.Path(values.compilation_cache))
+  elif values.compilation_cache == 'workdir' and jax.config.jax_compilation_cache_dir is None:  # JAX's own setting stands.
+    _keep_programs(workdir / 'compilation_cache')
   settings = {'lowering': choose(values.lowering, workdir / 'lowering.json')}
   if config.precision != 'auto':
     settings['dtype'] = PRECISIONS[config.precision]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 
 from enas_jax.networks.stacked_chain import Capacity
 from enas_jax.spaces.chain import OPERATIONS, SEPARABLE, ChainArchitecture, ChainSpace
@@ -38,6 +39,7 @@ RATES = {
     'cpu': Rates(per_gflop=0.017, per_gbyte=0.004, per_layer=1.2e-4, compile_branch=4.0, compile_rest=1.0),
     'accelerator': Rates(per_gflop=1e-4, per_gbyte=5e-4, per_layer=1e-4, compile_branch=5.0, compile_rest=10.0),
 }
+MOST_PROGRAMS = 4  # For candidates of equal layers, and for those of mixed ones.
 PASSES = 10  # Over a layer's inputs and outputs in a step, reading and writing; benchmarks/README.md counts them.
 
 
@@ -129,19 +131,22 @@ def plan_packing(space: ChainSpace, task: Task, *, batch_size: int, steps: int, 
     chosen.append(programs)
     training = sum(seconds(w, w) for w in widths)
     padding = sum(seconds(w, min(p for p in programs if p >= w)) for w in widths) - training
-    reasons.append(f'{name} layers padded to width {", ".join(map(str, programs))}: about {padding:.0f} s more of training, '
-                   f'{(len(widths) - len(programs)) * compiling:.0f} s less of compiling than without')
+    apart = (len(widths) - len(programs)) * compiling
+    reasons.append(f'{name} layers padded to width {", ".join(map(str, programs))}, which adds about {padding / training:.0%} '
+                   f'to training; a program for each width would add {apart:.0f} s of compiling')
   return Packing(chosen[0], chosen[1], _depths(space), tuple(space.kernels), '; '.join(reasons))
 
 
 def _least(widths, seconds, compiling) -> tuple[int, ...]:
   """The programs' widths with the least sum of `seconds(width, padded)` over all widths, and `compiling` for each."""
-  best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]  # For the narrowest n widths: cost, and the programs' widths.
-  for end in range(1, len(widths) + 1):
-    best.append(min(
-        (best[begin][0] + compiling + sum(seconds(w, widths[end - 1]) for w in widths[begin:end]),
-         (*best[begin][1], widths[end - 1]))
-        for begin in range(end)))
+  none = [(0.0, ())] + [(math.inf, ())] * len(widths)
+  best = none  # With at most so many programs, for the narrowest n widths: their cost, and the programs' widths.
+  for _ in range(MOST_PROGRAMS):
+    best = [none[0]] + [
+        min((best[begin][0] + compiling + sum(seconds(w, widths[end - 1]) for w in widths[begin:end]),
+             (*best[begin][1], widths[end - 1]))
+            for begin in range(end))
+        for end in range(1, len(widths) + 1)]
   return best[-1][1]
 
 

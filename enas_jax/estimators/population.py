@@ -30,6 +30,7 @@ from enas_jax.networks.stacked_chain import (
     scratch_of,
     unpack,
 )
+from enas_jax.spaces.chain import ChainArchitecture
 from enas_jax.types import Architecture
 
 # The barriers keep what several uses need from being computed in each; this CPU back end would drop them before it fuses. Sums
@@ -148,7 +149,10 @@ class PopulationProgram:
     self.memory_bytes = memory_bytes(self._compiled) + sum(
         x.nbytes for x in jax.tree.leaves(self.members)) // layout.groups
     self.cost_analysis = self._compiled.cost_analysis()
-    self.text = self._compiled.as_text
+
+  def text(self) -> str:
+    """The compiled program, as the compiler writes it."""
+    return self._compiled.as_text()
 
   def initial(self, architecture: Architecture, rng: np.random.Generator) -> TrainState:
     """Fresh weights, on the host."""
@@ -316,7 +320,6 @@ def _either(condition, yes, no, *operands):
 
 def _smallest(capacity: Capacity) -> Architecture:
   """Some candidate that the capacity holds."""
-  from enas_jax.spaces.chain import ChainArchitecture
   operation, kernel = capacity.branches[0]
   return ChainArchitecture.uniform(3, 1, operation, kernel)
 

@@ -25,7 +25,7 @@ from enas_jax.spaces import SearchSpace
 from enas_jax.spaces.chain import ChainArchitecture
 from enas_jax.types import Evaluation, Request
 
-PROGRAMS_KEPT = 4
+PROGRAMS_KEPT = 8
 PAUSED_KEPT = 256  # Candidates that a schedule stopped early and may go on; their weights are on the host.
 
 
@@ -147,13 +147,18 @@ class TrainedEstimator:
         'model_flops_per_second': 2 * self._work / self._train_seconds if self._train_seconds else 0.0,
     }
 
+  @functools.cached_property
+  def _spread(self) -> TrainingData:
+    """The data on all devices, once for all programs."""
+    return dataclasses.replace(self._data, arrays=jax.device_put(self._data.arrays, self._execution.layout(1).sharding()))
+
   def _signature(self, request: Request) -> tuple[Capacity, int, bool]:
     return self._packing.capacity(request.architecture), *_batches(request)
 
   def _submit(self, signature: tuple, layout: Layout) -> concurrent.futures.Future:
     capacity, batch_size, keep_last_batch = signature
     make = functools.partial(
-        PopulationProgram, capacity, self._data, batch_size=batch_size, keep_last_batch=keep_last_batch, layout=layout,
+        PopulationProgram, capacity, self._spread, batch_size=batch_size, keep_last_batch=keep_last_batch, layout=layout,
         dtype=self._execution.dtype, lowering=self._execution.lowering)
     return self._keep((signature, layout), make)
 

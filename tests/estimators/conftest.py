@@ -63,7 +63,8 @@ def compiled():
   made = {}
 
   def make(capacity, data, **settings):
-    key = capacity, id(data), *sorted(settings.items(), key=str)
+    contents = hash(tuple(np.asarray(x).tobytes() for x in data.arrays))  # The same data may lie on more devices.
+    key = capacity, contents, *sorted(settings.items(), key=str)
     if key not in made:
       made[key] = PopulationProgram(capacity, data, **settings)
     return made[key]
