@@ -57,14 +57,15 @@ from unittest import mock
 
 import workload
 
+from enas_jax.devices import one_cpu_device_a_core
 from enas_jax.errors import UserError
 from enas_jax.estimators.memory import keep_freed_memory
 
 ROWS = ('plain', 'module', 'vmap', 'population', 'torch')
-CPU = {'width_scale': 1 / 8, 'depth_scale': 1 / 2, 'batch': 32, 'steps': 4, 'candidates': 8, 'vmap_sample': 2}
+CPU = {'width_scale': 1 / 8, 'depth_scale': 1 / 2, 'batch': 32, 'steps': 20, 'candidates': 8, 'vmap_sample': 2}
 FULL = {'width_scale': 1.0, 'depth_scale': 1.0, 'batch': 64, 'steps': 20, 'candidates': 16, 'vmap_sample': 4}
 RECORDED = ('width_scale', 'depth_scale', 'batch', 'steps', 'candidates', 'image_size', 'data', 'vmap_members', 'dtype',
-            'slots', 'cores', 'packing_steps')
+            'lowering', 'slots', 'cores', 'packing_steps')
 COLUMNS = ('row', 'candidates', 'images/s wall', 'images/s process', 'ms a step', 'x plain', 'x torch', 'compile s cold',
            'warm', 'peak MB', 'padding', 'roofline')
 
@@ -103,7 +104,8 @@ def population_row(load, settings):
 
   def compiled():
     estimator = TrainedEstimator(
-        load.space, arrays, seed=0, packing=packing, slots=settings['slots'], dtype=jnp.dtype(settings['dtype']))
+        load.space, arrays, seed=0, packing=packing, slots=settings['slots'], dtype=jnp.dtype(settings['dtype']),
+        lowering=settings['lowering'])
     _estimate(estimator, requests)
     return estimator, estimator.report()['compile_seconds']
 
@@ -240,6 +242,8 @@ def work(settings):
   if settings['cores']:  # Before a library counts them.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:settings['cores']])
   kind = settings['row'].split('-')[0]
+  if kind == 'population':
+    one_cpu_device_a_core()  # As the commands do.
   if kind not in ('torch', 'machine'):
     import jax
     jax.config.update('jax_compilation_cache_dir', settings['scratch'])
@@ -483,6 +487,7 @@ def _parser() -> argparse.ArgumentParser:
   add('--vmap_sample', type=_positive, help='architectures in the vmap row')
   add('--torch_compile', type=int, choices=(0, 1), default=1, help='whether to try torch.compile')
   add('--dtype', choices=('float32', 'bfloat16'), default='float32', help='of the population rows, and of the peak')
+  add('--lowering', choices=('shifts', 'xla'), default='shifts', help='of the population rows; see networks/planes.py')
   add('--packing_steps', type=_positive, default=1000,
       help='steps a candidate that the population plans its programs for: many give many narrow programs')
   add('--rounds', type=_positive, default=3)

@@ -56,7 +56,8 @@ def trial(dtype: jnp.dtype) -> dict[str, float]:
   labels = rng.integers(task.num_classes, size=BATCH)
   seconds = {}
   for lowering in LOWERINGS:
-    network, candidate = StackedChain(capacity, dtype, lowering, masked=True), plan(architecture, capacity)
+    network = StackedChain(capacity, dtype, lowering, masked=True)
+    candidate = jax.tree.map(jnp.asarray, plan(architecture, capacity))
 
     def step(params, stats, network=network, candidate=candidate):
       def one(params, stats):

@@ -121,31 +121,27 @@ def plan_packing(space: ChainSpace, task: Task, *, batch_size: int, steps: int, 
   chosen, reasons = [], []
   for name, architecture, branches, visits in (
       ('equal', equal, 1, 1), ('mixed', mixed, len(OPERATIONS) * len(space.kernels), depth)):
-
-    def seconds(width, padded, architecture=architecture, visits=visits):
-      own = dataclasses.replace(architecture, width=width)
-      return visits * steps * step_seconds(own, task, batch_size, table, width=padded)
-
+    seconds = {w: visits * steps * step_seconds(architecture, task, batch_size, table, width=w) for w in widths}
     compiling = branches * table.compile_branch + table.compile_rest
     programs = _least(widths, seconds, compiling)
     chosen.append(programs)
-    training = sum(seconds(w, w) for w in widths)
-    padding = sum(seconds(w, min(p for p in programs if p >= w)) for w in widths) - training
+    training = sum(seconds.values())
+    padding = sum(seconds[min(p for p in programs if p >= w)] for w in widths) - training
+    share = padding / training if training else 0.0
     apart = (len(widths) - len(programs)) * compiling
-    reasons.append(f'{name} layers padded to width {", ".join(map(str, programs))}, which adds about {padding / training:.0%} '
-                   f'to training; a program for each width would add {apart:.0f} s of compiling')
+    reasons.append(f'{name} layers padded to width {", ".join(map(str, programs))}, which adds about {share:.0%} to '
+                   f'training; a program for each width would add {apart:.0f} s of compiling')
   return Packing(chosen[0], chosen[1], _depths(space), tuple(space.kernels), '; '.join(reasons))
 
 
 def _least(widths, seconds, compiling) -> tuple[int, ...]:
-  """The programs' widths with the least sum of `seconds(width, padded)` over all widths, and `compiling` for each."""
+  """The programs' widths with the least sum of `seconds` at the padded width, over all widths, and `compiling` for each."""
   none = [(0.0, ())] + [(math.inf, ())] * len(widths)
   best = none  # With at most so many programs, for the narrowest n widths: their cost, and the programs' widths.
   for _ in range(MOST_PROGRAMS):
     best = [none[0]] + [
-        min((best[begin][0] + compiling + sum(seconds(w, widths[end - 1]) for w in widths[begin:end]),
-             (*best[begin][1], widths[end - 1]))
-            for begin in range(end))
+        min((cost + compiling + (end - begin) * seconds[widths[end - 1]], (*programs, widths[end - 1]))
+            for begin, (cost, programs) in enumerate(best[:end]))
         for end in range(1, len(widths) + 1)]
   return best[-1][1]
 

@@ -53,8 +53,10 @@ class Execution:
   def default(cls, slots: int | None = None, **settings: Any) -> Execution:
     """What suits the platform: on CPU one candidate a device in turn, elsewhere many side by side in bfloat16."""
     cpu = jax.default_backend() == 'cpu'
-    given = {'dtype': jnp.float32 if cpu else jnp.bfloat16, 'vmapped': not cpu, 'shared_batches': not cpu, **settings}
-    return cls(tuple(jax.local_devices()), slots or (1 if cpu else 16), **given)
+    given = {
+        'devices': tuple(jax.local_devices()), 'dtype': jnp.float32 if cpu else jnp.bfloat16, 'vmapped': not cpu,
+        'shared_batches': not cpu, **settings}
+    return cls(slots=slots or (1 if cpu else 16), **given)
 
   def layout(self, candidates: int) -> Layout:
     """For so many: side by side, no more slots than they need, in powers of two so that there are few programs."""

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from test_trained import line
+from line_space import line
 
 from enas_jax.data.augment import normalise
 from enas_jax.estimators import slots

@@ -8,7 +8,7 @@ import threading
 import jax
 import numpy as np
 import pytest
-from flax import nnx
+from line_space import LineSpace, line
 
 from enas_jax import estimators
 from enas_jax.config import get_config
@@ -25,6 +25,7 @@ from enas_jax.spaces import ChainArchitecture, ChainSpace
 from enas_jax.types import Request, Schedule
 
 SPACE = ChainSpace()
+ONE = tuple(jax.devices()[:1])
 OUT_OF_MEMORY = 'RESOURCE_EXHAUSTED: out of memory while trying to allocate 1 byte.\nMore.'
 
 
@@ -232,7 +233,7 @@ def test_told_to_stop_it_keeps_what_was_finished(estimator_of, requests, alone, 
   for polls in (1, 3, 5, 7, 100):
     found = {}
     try:
-      for i, evaluation in estimator_of(should_stop=stop_after(polls)).estimate(requests):
+      for i, evaluation in estimator_of(should_stop=stop_after(polls), devices=ONE).estimate(requests):
         found[i] = evaluation
     except Stopped:
       assert len(found) < 5
@@ -367,12 +368,12 @@ def sized(compiled, monkeypatch):
 
 def test_one_that_does_not_fit_in_memory_fails_before_it_runs(estimate, requests, sized):
   shared, own = Packing(mixed_widths=(3,), depths=(7,)), Packing()
-  evaluation, = estimate(requests[:1], memory_limit=10**8, slots=1, packing=shared)
+  evaluation, = estimate(requests[:1], memory_limit=10**8, devices=ONE, slots=1, packing=shared)
   assert evaluation.reason == 'out of memory: needs 2.00 GB, 0.10 GB are free'
   assert evaluation.accuracy == float('-inf')
   assert sized == [(3, 1), (2, 1)]  # The one that is shared, and one of its own size.
   sized.clear()
-  evaluation, = estimate(requests[:1], memory_limit=10**8, slots=1, packing=own)
+  evaluation, = estimate(requests[:1], memory_limit=10**8, devices=ONE, slots=1, packing=own)
   assert evaluation.reason == 'out of memory: needs 2.00 GB, 0.10 GB are free'
   assert sized == [(2, 1)]
 
@@ -480,42 +481,6 @@ def test_few_programs_are_kept(estimator_of, monkeypatch):
 
 
 # Networks of other spaces: each as its module, replicates together.
-
-
-@dataclasses.dataclass(frozen=True)
-class Line:
-  """A linear network of a space of its own."""
-
-  width: int = 2
-
-  def to_json(self):
-    return {'space': 'line', 'width': self.width}
-
-
-class LineNetwork(nnx.Module):
-  def __init__(self, inputs, width, classes, *, rngs):
-    self.first, self.norm = nnx.Linear(inputs, width, rngs=rngs), nnx.BatchNorm(width, rngs=rngs)
-    self.head = nnx.Linear(width, classes, rngs=rngs)
-
-  def __call__(self, images):
-    return self.head(nnx.relu(self.norm(self.first(images.reshape(len(images), -1)))))
-
-
-@build.register
-def _(architecture: Line, *, task, key):
-  return LineNetwork(int(np.prod(task.image_shape)), architecture.width, task.num_classes, rngs=nnx.Rngs(params=key))
-
-
-class LineSpace:
-  def num_params(self, architecture, task):
-    return 64 * architecture.width + 3 * architecture.width + 3 * architecture.width + 3
-
-  def macs(self, architecture, task):
-    return architecture.width * (64 + 3)
-
-
-def line(replicate=0, *, epochs=3, **schedule):
-  return Request(Line(), Schedule(epochs=epochs, batch_size=8, **{'learning_rate': 0.1, **schedule}), replicate=replicate)
 
 
 def estimate_lines(data, requests, *, space=None, **options):
