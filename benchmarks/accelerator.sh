@@ -8,9 +8,9 @@
 # PyTorch where it is installed); and search/, the whole CIFAR-10 search with width cap 64 at the paper's schedule, without its final
 # training of 600 epochs, whose seconds by phase and population report stand in search/result.json. The authors' took 20,935 s.
 set -euo pipefail
-out=$1 data_dir=${2:-}
+mkdir -p "${1:?give a folder for the results}"
+out=$(realpath "$1") data_dir=${2:+$(realpath "$2")}
 cd "$(dirname "$0")/.."
-mkdir -p "$out"
 rows=plain,module,vmap,population
 python -c 'import torch' 2>/dev/null && rows=$rows,torch
 
@@ -23,7 +23,7 @@ if [ -n "${TINY:-}" ]; then
           --config.training.batch_size=256 --config.training.keep_last_batch=false)
 else
   sizes=(--full --dtype=bfloat16)
-  search=(${data_dir:+--data_dir="$data_dir"})
+  search=(${data_dir:+"--data_dir=$data_dir"})
 fi
 
 for lowering in shifts xla; do
@@ -31,4 +31,4 @@ for lowering in shifts xla; do
     | tee "$out/throughput-$lowering.md"
   rows=population  # The rest does not depend on it.
 done
-time python -m enas_jax.search --config=experiments/cifar10_cap64_paper.py --workdir="$out/search" --config.epochs.final=1 "${search[@]}"
+time python -m enas_jax.search --config=experiments/cifar10_cap64_paper.py --workdir="$out/search" --config.epochs.final=1 ${search[@]+"${search[@]}"}

@@ -105,7 +105,7 @@ def population_row(load, settings):
   def compiled():
     estimator = TrainedEstimator(
         load.space, arrays, seed=0, packing=packing, slots=settings['slots'], dtype=jnp.dtype(settings['dtype']),
-        lowering=settings['lowering'])
+        lowering=settings['lowering'], shared_batches=False)
     _estimate(estimator, requests)
     return estimator, estimator.report()['compile_seconds']
 

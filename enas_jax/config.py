@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
   config.strategy = 'egnas'  # Or 'evolution', 'halving', 'random'.
   config.estimator = 'trained'
   config.precision = 'auto'  # Of planes and products: 'float32', 'bfloat16', or 'auto': float32 on a CPU, else bfloat16.
-  config.memory_limit_gb = 0.0  # That training one candidate may need; 0: what the device has free.
+  config.memory_limit_gb = 0.0  # That candidates in training may need together, on a device (CPU: on all); 0: what is free.
   config.max_failures_in_a_row = 10  # Candidates; then the search stops and says why.
 
   config.data = ConfigDict()

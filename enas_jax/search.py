@@ -77,9 +77,11 @@ def search(config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Pro
   architecture = strategy.best(state)
   if architecture is None:
     raise UserError(f'none of {len(ledger)} candidates succeeded; see the reasons in {ledger.path}')
+  report = estimator.report()
+  del estimator  # Its programs, before the final training needs memory.
   progress.phase(f'final training of {architecture}')
   final = fit(architecture, config, dataset, workdir, progress, execution=execution, should_stop=should_stop)
-  result = {**final, **_summary(ledger, final['seconds']), 'population': estimator.report(), 'front': strategy.front(state)}
+  result = {**final, **_summary(ledger, final['seconds']), 'population': report, 'front': strategy.front(state)}
   workdir.write_json('result.json', result)
   return result
 
@@ -94,7 +96,7 @@ def find(strategy: Strategy, estimator: Estimator, ledger: Ledger, workdir: Work
     progress.describe(strategy.describe(state))
     requests, state = strategy.ask(state)
     new = [r for r in dict.fromkeys(requests) if r.key not in ledger]
-    estimator.prepare([*new, *(r for r in strategy.outlook(state) if r.key not in ledger)])
+    estimator.prepare(list(dict.fromkeys([*new, *(r for r in strategy.outlook(state) if r.key not in ledger)])))
     for index, evaluation in estimator.estimate(new):
       ledger.append(new[index], evaluation)
       failures = 0 if evaluation.ok else failures + 1

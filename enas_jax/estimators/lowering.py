@@ -37,10 +37,15 @@ def choose(asked: str, cache: pathlib.Path) -> str:
   device = jax.local_devices()[0]
   if device.platform in KNOWN:
     return KNOWN[device.platform]
-  found = json.loads(cache.read_text()) if cache.exists() else {}
+  try:
+    found = json.loads(cache.read_text())
+  except (FileNotFoundError, ValueError):  # None yet, or cut short by a crash: tried again.
+    found = {}
   if device.device_kind not in found:
     found[device.device_kind] = trial(jnp.bfloat16)
-    cache.write_text(json.dumps(found))
+    part = cache.with_suffix('.part')
+    part.write_text(json.dumps(found))
+    part.rename(cache)
   seconds = found[device.device_kind]
   return min(seconds, key=seconds.get)
 
@@ -51,7 +56,7 @@ def trial(dtype: jnp.dtype) -> dict[str, float]:
   capacity = Capacity.of([architecture])
   rng = np.random.default_rng(0)
   weights = pack(architecture, *initial(architecture, task, rng), capacity)
-  weights = jax.tree.map(lambda x: np.stack([x] * CANDIDATES), weights)
+  weights = jax.device_put(jax.tree.map(lambda x: np.stack([x] * CANDIDATES), weights))
   images = rng.normal(size=(BATCH, *task.image_shape)).astype(np.float32)
   labels = rng.integers(task.num_classes, size=BATCH)
   seconds = {}

@@ -126,6 +126,7 @@ class PopulationProgram:
     members: the candidates, in slots: a `Member` of arrays with a leading axis [slots], spread over the devices.
     compile_seconds: spent on tracing and compiling.
     memory_bytes: that training needs on each device beside the data, as the compiler reports it.
+    member_bytes: the part of it that the members take from the start.
     cost_analysis: the compiler's count for one device, where it tells.
   """
 
@@ -140,14 +141,14 @@ class PopulationProgram:
     start = time.perf_counter()
     self._arrays = jax.device_put(data.arrays, layout.sharding())
     self.members = jax.device_put(
-        jax.tree.map(lambda x: np.zeros((layout.total, *x.shape), x.dtype), self._template()), layout.sharding('candidates'))
+        jax.tree.map(lambda x: np.zeros((layout.total, *x.shape), x.dtype), self._template), layout.sharding('candidates'))
     advance = self._over_devices(self._advance, self.members, self._control(), arrays=True)
     self._compiled = jax.jit(advance, donate_argnums=0).lower(self.members, self._control(), self._arrays).compile(
         compiler_options=CPU_OPTIONS if layout.devices[0].platform == 'cpu' else None)
     self._insert = self._compile_insert()
     self.compile_seconds = time.perf_counter() - start
-    self.memory_bytes = memory_bytes(self._compiled) + sum(
-        x.nbytes for x in jax.tree.leaves(self.members)) // layout.groups
+    self.member_bytes = sum(x.nbytes for x in jax.tree.leaves(self.members)) // layout.groups
+    self.memory_bytes = self.member_bytes + memory_bytes(self._compiled)
     self.cost_analysis = self._compiled.cost_analysis()
 
   def text(self) -> str:
@@ -171,14 +172,18 @@ class PopulationProgram:
     """Puts candidates into slots, at most one on each device a call; the others stay as they are."""
     per_device = [next((i for i in members if i // self.layout.slots == d), None) for d in range(self.layout.groups)]
     assert set(per_device) - {None} == set(members)
-    template = _zeros(self._template())
+    template = _zeros(self._template)
     new = jax.tree.map(lambda *x: np.stack(x), *[template if i is None else members[i] for i in per_device])
     places = np.array([-1 if i is None else i % self.layout.slots for i in per_device], np.int32)
     self.members = self._insert(self.members, *jax.device_put((places, new), self.layout.sharding('candidates')))
 
   def member(self, slot: int) -> Member:
     """The candidate of a slot, on the host."""
-    return jax.tree.map(lambda x: np.asarray(x[slot]), jax.device_get(self.members))
+    def take(x):
+      shard = next(s for s in x.addressable_shards if slot in range(*s.index[0].indices(self.layout.total)))
+      return np.array(np.asarray(shard.data)[slot % self.layout.slots])  # A copy: a view would keep all slots alive.
+
+    return jax.tree.map(take, self.members)
 
   def new_member(self, architecture: Architecture, state: TrainState, tally: Tally | None = None) -> Member:
     return Member(plan(architecture, self.capacity), state, self.new_tally() if tally is None else tally)
@@ -195,6 +200,7 @@ class PopulationProgram:
     self.members, tally, correct = self._compiled(self.members, control, self._arrays)
     return tally, correct
 
+  @functools.cached_property
   def _template(self) -> Member:
     """Of one candidate: shapes and types."""
     shape = _smallest(self.capacity)
@@ -224,7 +230,7 @@ class PopulationProgram:
 
       return jax.tree.map(put, members, new)
 
-    new = jax.tree.map(lambda x: np.zeros((self.layout.groups, *x.shape), x.dtype), self._template())
+    new = jax.tree.map(lambda x: np.zeros((self.layout.groups, *x.shape), x.dtype), self._template)
     arguments = self.members, *jax.device_put((np.zeros(self.layout.groups, np.int32), new), self.layout.sharding('candidates'))
     return jax.jit(self._over_devices(insert, *arguments), donate_argnums=0).lower(*arguments).compile()
 

@@ -101,7 +101,7 @@ def train_in_slots(program: PopulationProgram, requests: Sequence[Request], *, s
     _fill(program, running, waiting, requests, costs, starts, seed)
     start = time.perf_counter()
     most = FIRST_STEPS * min(r.cost for r in running.values()) if pace is None else CALL_SECONDS / pace
-    steps = (_alike if layout.vmapped else _sliced)(running, program.steps, most)
+    steps = (_alike if layout.vmapped else _sliced)(running, program.steps, most, layout)
     tally, correct = jax.device_get(program.advance(_control(program, running, steps)))
     seconds = time.perf_counter() - start
     work = [sum(r.cost * steps[slot] for slot, r in running.items() if slot // layout.slots == device)
@@ -202,16 +202,16 @@ def _next(layout, running, waiting, requests, starts):
                and (len(starts[i].epochs) if i in starts else 0) == len(begun.epochs)), None)
 
 
-def _alike(running, epoch_steps, most):
+def _alike(running, epoch_steps, most, layout):
   """The same for all: to the epoch's end, or as far as the time allows."""
-  slowest = sum(r.cost for r in running.values())
+  slowest = max(sum(r.cost for slot, r in running.items() if slot // layout.slots == device) for device in range(layout.groups))
   at = next(iter(running.values())).step
   return dict.fromkeys(running, max(1, min(epoch_steps - at, int(most / slowest))))
 
 
-def _sliced(running, epoch_steps, most):
-  """As much work for each device: until the first candidate reaches its epoch's end, or as far as the time allows."""
-  slice_ = min(most, min(r.cost * (epoch_steps - r.step) for r in running.values()))
+def _sliced(running, epoch_steps, most, layout):
+  """As much work for each candidate: until the first reaches its epoch's end, or as far as the time allows."""
+  slice_ = min(most / layout.slots, min(r.cost * (epoch_steps - r.step) for r in running.values()))
   return {slot: max(1, min(epoch_steps - r.step, round(slice_ / r.cost))) for slot, r in running.items()}
 
 

@@ -58,12 +58,15 @@ class Execution:
         'shared_batches': not cpu, **settings}
     return cls(slots=slots or (1 if cpu else 16), **given)
 
-  def layout(self, candidates: int) -> Layout:
-    """For so many: side by side, no more slots than they need, in powers of two so that there are few programs."""
-    slots = self.slots
-    if self.vmapped:
-      slots = min(slots, 1 << (-(-candidates // len(self.devices)) - 1).bit_length())
-    return Layout(self.devices, slots, self.vmapped, self.shared_batches)
+  def layout(self, candidates: int, branches: int = 1) -> Layout:
+    """For so many: side by side, no more slots than they need, in powers of two so that there are few programs.
+
+    Layers of several branches run in turn everywhere: side by side, each would run all of its branches.
+    """
+    if not self.vmapped or branches > 1:
+      return Layout(self.devices, 1 if self.vmapped else self.slots)
+    slots = min(self.slots, 1 << (-(-candidates // len(self.devices)) - 1).bit_length())
+    return Layout(self.devices, slots, True, self.shared_batches)
 
 
 class TrainedEstimator:
@@ -95,20 +98,22 @@ class TrainedEstimator:
     self._programs: collections.OrderedDict[tuple, concurrent.futures.Future] = collections.OrderedDict()
     self._compiler = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix='compile')
     self._paused: collections.OrderedDict[tuple[Capacity, Request], Progressed] = collections.OrderedDict()
+    self._too_large: dict[tuple, str] = {}  # What did not fit, with the reason; so that it is not compiled again.
     self._usage, self._compiled, self._compile_seconds = Usage(), 0, 0.0
     self._train_seconds = self._work = self._padded_work = 0.0
 
   def estimate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Evaluation]]:
     """Yields (index, evaluation) as candidates end. Raises `Stopped` when told to stop."""
-    stacked: dict[tuple, dict[int, Request]] = {}
+    stacked: dict[tuple, dict[int, Request]] = {}  # Batches that are shared are those of one replicate.
     apart: dict[tuple, list[int]] = {}
     for i, request in enumerate(requests):
       if isinstance(request.architecture, ChainArchitecture):
-        stacked.setdefault(self._signature(request), {})[i] = request
+        shares = request.replicate if self._execution.shared_batches else None
+        stacked.setdefault((self._signature(request), shares), {})[i] = request
       else:
         apart.setdefault((request.architecture, *_batches(request)), []).append(i)
-    for signature, group in stacked.items():
-      yield from self._train_stacked(signature, group, self._execution.layout(len(group)))
+    for (signature, _), group in stacked.items():
+      yield from self._train_stacked(signature, group, self._layout(signature, len(group)))
     for indices in apart.values():
       for start in range(0, len(indices), self._execution.slots):
         group = indices[start:start + self._execution.slots]
@@ -117,10 +122,10 @@ class TrainedEstimator:
   def prepare(self, requests: Sequence[Request]) -> None:
     """Compiles the first program that these need and that is missing, while the present ones train."""
     groups = collections.Counter(self._signature(r) for r in requests if isinstance(r.architecture, ChainArchitecture))
-    keys = ((signature, self._execution.layout(count)) for signature, count in groups.items())
-    missing = (key for key in keys if key not in self._programs)
-    if (key := next(missing, None)) is not None and all(future.done() for future in self._programs.values()):
-      self._submit(*key)
+    there = {key[0] for key in (*self._programs, *self._too_large)}
+    missing = next((signature for signature in groups if signature not in there), None)
+    if missing is not None and all(future.done() for future in self._programs.values()):
+      self._submit(missing, self._layout(missing, groups[missing]))
 
   def predict_macs(self, request: Request) -> float:
     """Multiply-adds that training will take."""
@@ -148,6 +153,9 @@ class TrainedEstimator:
         'padding_waste': 1 - self._work / self._padded_work if self._padded_work else 0.0,
         'model_flops_per_second': 2 * self._work / self._train_seconds if self._train_seconds else 0.0,
     }
+
+  def _layout(self, signature: tuple, candidates: int) -> Layout:
+    return self._execution.layout(candidates, len(signature[0].branches))
 
   @functools.cached_property
   def _spread(self) -> TrainingData:
@@ -184,7 +192,9 @@ class TrainedEstimator:
     start = time.perf_counter()
     left = dict(group)
     try:
-      program = self._submit(signature, layout).result()
+      program = None if (signature, layout) in self._too_large else self._wait(self._submit(signature, layout))
+    except Stopped:
+      raise
     except Exception as error:  # Whatever a candidate's build raises is its own failure; the reason is recorded.
       if not _out_of_memory(error):  # Some compilers refuse what will not fit.
         seconds = (time.perf_counter() - start) / len(group)
@@ -193,7 +203,7 @@ class TrainedEstimator:
       reason = _one_line(error)
     else:
       waited = (time.perf_counter() - start) / len(group)
-      reason = shortage(program.memory_bytes * (len(layout.devices) if self._platform == 'cpu' else 1), self._memory_limit)
+      reason = self._too_large.get((signature, layout)) or self._shortage(program, layout)
       if not reason:
         try:
           for index, evaluation in self._run_stacked(program, left, waited):
@@ -206,7 +216,8 @@ class TrainedEstimator:
           reason = _one_line(error)
       del program  # Its memory, before a smaller one takes its place.
     self._programs.pop((signature, layout), None)
-    if layout.total > 1:
+    self._too_large[signature, layout] = reason
+    if layout.slots > 1 or (self._platform == 'cpu' and len(layout.devices) > 1):
       yield from self._train_stacked(signature, left, layout.halved())
       return
     for i, request in left.items():
@@ -215,6 +226,20 @@ class TrainedEstimator:
         yield i, _failed(f'out of memory: {reason}', (time.perf_counter() - start) / len(left))
       else:
         yield from self._train_stacked(own, {i: request}, layout)
+
+  def _wait(self, future: concurrent.futures.Future) -> Any:
+    """The compiled program. Raises Stopped when told to stop meanwhile."""
+    while not future.done():
+      concurrent.futures.wait([future], timeout=1)
+      if not future.done() and self._should_stop():
+        raise Stopped
+    return future.result()
+
+  def _shortage(self, program: PopulationProgram, layout: Layout) -> str:
+    """Why a program does not fit, or ''. A CPU's devices share its memory; the members have theirs already."""
+    devices = len(layout.devices) if self._platform == 'cpu' else 1
+    held = program.member_bytes if self._memory_limit is None else 0
+    return shortage((program.memory_bytes - held) * devices, self._memory_limit)
 
   def _run_stacked(self, program: PopulationProgram, group: dict[int, Request],
                    waited: float) -> Iterator[tuple[int, Evaluation]]:
@@ -318,7 +343,9 @@ def _failed(reason: str, seconds: float) -> Evaluation:
 
 
 def _out_of_memory(error: Exception) -> bool:
-  return isinstance(error, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' in str(error)
+  """XLA's own words, and those of a GPU's libraries."""
+  texts = 'RESOURCE_EXHAUSTED', 'CUDA_ERROR_OUT_OF_MEMORY', 'CUDNN_STATUS_ALLOC_FAILED', 'CUBLAS_STATUS_ALLOC_FAILED'
+  return isinstance(error, jax.errors.JaxRuntimeError) and any(text in str(error) for text in texts)
 
 
 def _one_line(error: Exception) -> str:

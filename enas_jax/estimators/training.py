@@ -1,4 +1,6 @@
-"""The loop that trains: epochs and steps on the host, from any point, with everything keyed by the candidate's identity.
+"""The loop that trains one architecture as its module (chains go through slots.py): epochs and steps on the host.
+
+It goes on from any point, with everything keyed by the candidate's identity.
 
 The loop stays on the host because on a CPU a convolution inside an XLA loop is many times slower.
 """
