@@ -213,7 +213,7 @@ def _record(config: ConfigDict, data_checksum: str) -> dict[str, Any]:
       'hardware': {
           'backend': device.platform,
           'device_kind': device.device_kind,
-          'device_count': jax.device_count(),
+          **({} if device.platform == 'cpu' else {'device_count': jax.device_count()}),  # A CPU's change no result.
           'cpu_count': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),  # Usable.
       },
       'command': shlex.join(sys.orig_argv),

@@ -5,7 +5,6 @@ import os
 import jax
 import pytest
 
-from enas_jax.devices import one_cpu_device_a_core
 from enas_jax.errors import UserError
 
 
@@ -19,7 +18,6 @@ def pytest_configure(config):
   for name, value in settings.items():
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)  # For the processes that tests start.
-  one_cpu_device_a_core()  # As the commands do.
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_first_run_makes_the_folder_and_its_record(tmp_path):
   assert record['config']['data']['augmentation']['flip'] is None
   assert record['data_checksum'] == 'd'
   assert {*module.PACKAGES, 'python'} == set(record['versions'])
-  assert set(record['hardware']) == {'backend', 'device_kind', 'device_count', 'cpu_count'}
+  assert set(record['hardware']) == {'backend', 'device_kind', 'cpu_count'}
   assert record['command']
 
 
