@@ -36,7 +36,8 @@ from enas_jax.types import Architecture
 # The barriers keep what several uses need from being computed in each; this CPU back end would drop them before it fuses. Sums
 # may be reordered, but NaN and infinity keep their meaning: a diverged candidate must be seen.
 CPU_OPTIONS = {
-    'xla_disable_hlo_passes': 'cse_barrier_expander',
+    # The second pass makes one kernel of a small loop, and fails on a barrier within (seen with JAX 0.12, width 1).
+    'xla_disable_hlo_passes': 'cse_barrier_expander,small-while-loop-hoisting',
     'xla_cpu_prefer_vector_width': 512,  # A twentieth faster than 256, where there is AVX-512.
     'xla_backend_optimization_level': 2,  # Compiles a tenth sooner than at 3, and runs as fast.
     'xla_cpu_enable_fast_math': True,
