@@ -10,7 +10,8 @@ from enas_jax.types import Architecture, Task
 
 
 class Graph(NamedTuple):
-  """An architecture as a labelled directed graph; edges (i, j) have i < j."""
+  """An architecture as a labelled directed graph: an operation a node, edges (i, j) with i < j. Of cells with operations on
+  edges each edge is a node here."""
 
   operations: tuple[str, ...]
   edges: tuple[tuple[int, int], ...]
@@ -20,9 +21,16 @@ class SearchSpace(Protocol):
   """A set of architectures that can be drawn from, walked in and counted.
 
   `rng` is a NumPy generator: choices are made on the host, and a strategy's state then holds integers alone.
+
+  Attributes:
+    name: as in `config.space` and in JSON.
+    labels: every operation that a node of a `graph` can have, in a fixed order.
+    max_nodes: of any member's graph.
   """
 
   name: str
+  labels: tuple[str, ...]
+  max_nodes: int
 
   def sample(self, rng: np.random.Generator) -> Architecture:
     """A member, uniform over the space's own parametrisation."""
@@ -48,5 +56,24 @@ class SearchSpace(Protocol):
   def graph(self, architecture: Architecture) -> Graph:
     """The network as a labelled graph."""
 
+  def identity(self, architecture: Architecture) -> str:
+    """Equal for two members exactly where they are isomorphic: the same network up to the order of nodes and dead parts."""
+
+  def to_string(self, architecture: Architecture) -> str:
+    """The benchmark's own text for an architecture, or a short one of ours; `from_string` reads it."""
+
+  def from_string(self, text: str) -> Architecture:
+    """Reads `to_string`. Raises UserError, which names the bad part, for anything else."""
+
   def from_json(self, record: Mapping[str, Any]) -> Architecture:
     """Reads `Architecture.to_json`. Raises UserError for another space, version, field or value."""
+
+
+class TabularSpace(SearchSpace, Protocol):
+  """A space whose members a benchmark has trained."""
+
+  def key(self, architecture: Architecture) -> int | bytes:
+    """What names a member's row in a table: its place in the enumeration of a full space, else its identity.
+
+    Raises UserError where the skeleton around the cell is not the benchmark's.
+    """

@@ -8,6 +8,7 @@ linear layer end it. "Depth" counts the D layers alone, "width" is W.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -134,6 +135,15 @@ class ChainSpace:
       raise UserError(f'chain: kernels {self.kernels}; give some of {KERNELS}, each once')
 
   @property
+  def labels(self) -> tuple[str, ...]:
+    layers = (_label(o, k) for o in range(len(OPERATIONS)) for k in self.kernels)
+    return ('input', *map(_stem_label, self.widths), *layers, 'head', 'output')
+
+  @property
+  def max_nodes(self) -> int:
+    return self.max_depth + 4
+
+  @property
   def depths(self) -> range:
     return range(self.min_depth, self.max_depth + 1)
 
@@ -211,10 +221,25 @@ class ChainSpace:
     return total + architecture.out_channels * task.num_classes
 
   def graph(self, architecture: ChainArchitecture) -> Graph:
-    """Input, stem, one node a layer, head, output; a path."""
-    layers = tuple(f'{OPERATIONS[o]} {k}x{k}' for o, k in zip(architecture.operations, architecture.kernels, strict=True))
-    nodes = ('input', 'stem', *layers, 'head', 'output')
+    """Input, stem with the width, one node a layer, head, output; a path."""
+    layers = (_label(o, k) for o, k in zip(architecture.operations, architecture.kernels, strict=True))
+    nodes = ('input', _stem_label(architecture.width), *layers, 'head', 'output')
     return Graph(nodes, tuple((i, i + 1) for i in range(len(nodes) - 1)))
+
+  def identity(self, architecture: ChainArchitecture) -> str:
+    """The architecture itself: a chain has no two forms."""
+    return self.to_string(architecture)
+
+  def to_string(self, architecture: ChainArchitecture) -> str:
+    """Width, operations and kernels, such as '16:0010:3353'."""
+    return f'{architecture.width}:{_join(architecture.operations)}:{_join(architecture.kernels)}'
+
+  def from_string(self, text: str) -> ChainArchitecture:
+    """Reads `to_string`, of any size as `from_json`."""
+    if not re.fullmatch(r'[1-9][0-9]*:[0-9]+:[0-9]+', text, re.ASCII):
+      raise UserError(f"chain: '{text}' is not WIDTH:OPERATIONS:KERNELS; give for example 16:0010:3353")
+    width, operations, kernels = text.split(':')
+    return ChainArchitecture(int(width), tuple(map(int, operations)), tuple(map(int, kernels)))
 
   def from_json(self, record: Mapping[str, Any]) -> ChainArchitecture:
     """Reads a chain of any size: a hand-written one may lie outside this space's ranges (`check` tells)."""
@@ -230,6 +255,14 @@ class ChainSpace:
     if not isinstance(width, int) or isinstance(width, bool):
       raise UserError(f'architecture: width {width!r} is not an integer')
     return ChainArchitecture(width, _digits(record, 'operations'), _digits(record, 'kernels'))
+
+
+def _label(operation: int, kernel: int) -> str:
+  return f'{OPERATIONS[operation]} {kernel}x{kernel}'
+
+
+def _stem_label(width: int) -> str:
+  return f'stem of width {width}'
 
 
 def _weights(layer: Layer) -> int:
