@@ -12,9 +12,9 @@ def get_config() -> ConfigDict:
   """EG-NAS, sound protocol, on the images that ship with the package."""
   config = ConfigDict()
   config.seed = 0  # The only source of randomness.
-  config.space = 'chain'
-  config.strategy = 'egnas'  # Or 'evolution', 'halving', 'random'.
-  config.estimator = 'trained'
+  config.space = 'chain'  # Or a benchmark's: 'nasbench201', 'nats_size', 'nasbench101', 'nasbench_macro', 'darts'.
+  config.strategy = 'egnas'  # Or another of strategies.STRATEGIES.
+  config.estimator = 'trained'  # Or 'table': candidates are looked up, the winner alone is trained.
   config.precision = 'auto'  # Of planes and products: 'float32', 'bfloat16', or 'auto': float32 on a CPU, else bfloat16.
   config.memory_limit_gb = 0.0  # That candidates in training may need together, on a device (CPU: on all); 0: what is free.
   config.max_failures_in_a_row = 10  # Candidates; then the search stops and says why.
@@ -37,6 +37,27 @@ def get_config() -> ConfigDict:
   config.chain.max_width = 16
   config.chain.width_step = 2
   config.chain.kernels = (3, 5)
+
+  config.nasbench201 = ConfigDict()  # The networks around cells: these are the benchmark's, smaller ones train sooner.
+  config.nasbench201.channels = 16
+  config.nasbench201.cells = 5  # A stage.
+  config.nasbench101 = ConfigDict()
+  config.nasbench101.channels = 128
+  config.nasbench101.cells = 3
+  config.nasbench101.stacks = 3
+  config.nats_size = ConfigDict()
+  config.nasbench_macro = ConfigDict()
+  config.darts = ConfigDict()
+  config.darts.cells = 20  # For ImageNet 14, with 48 channels and stem 'imagenet'.
+  config.darts.channels = 36
+  config.darts.stem = 'cifar'
+  config.darts.auxiliary = True
+  config.darts.drop_path = 0.2
+
+  config.table = ConfigDict()  # Of the estimator 'table'; see tables/estimator.py.
+  config.table.name = placeholder(str)  # One that comes with the package, or a CSV or npz file; None: the space's.
+  config.table.dataset = 'cifar10'
+  config.table.score = 'valid'  # The split by which candidates are chosen: 'valid' or 'test'.
 
   config.training = ConfigDict()  # Every candidate; see types.Schedule.
   config.training.batch_size = 32  # The paper's 64 and 0.025 are for ten epochs and more.
@@ -82,12 +103,37 @@ def get_config() -> ConfigDict:
 
   config.halving = ConfigDict()  # See strategies/halving.py.
   config.halving.candidates = 9  # Networks drawn for the first rung.
+  config.halving.fidelities = ()  # Epochs of each rung, each a training of its own; (): parts of one training, by the factor.
   config.halving.factor = 3  # A rung keeps one in this many, and trains this many times as long as the one before it.
+
+  config.bananas = ConfigDict()  # See strategies/bananas.py.
+  config.bananas.predictor = 'mlp'  # Or 'gnn', 'trees', 'ridge'; see predictors/.
+  config.bananas.features = placeholder(str)  # Of 'mlp' and 'ridge': 'flat' or 'paths'; None: the predictor's own choice.
+  config.bananas.initial = 10  # Networks drawn at random before the first fit.
+  config.bananas.batch = 10  # Networks asked for at once.
+  config.bananas.candidates = 100  # Mutants to choose from.
+  config.bananas.parents = 10  # The best networks, that are mutated.
+  config.bananas.mutations = 2  # At most, from a parent to a candidate.
+
+  config.regularized_evolution = ConfigDict()  # See strategies/regularized_evolution.py.
+  config.regularized_evolution.population = 50  # Networks alive; as many are drawn at random first.
+  config.regularized_evolution.sample = 10  # Drawn with replacement for a tournament.
+  config.regularized_evolution.batch = 1  # Children asked for at once; 1: the published algorithm.
+
+  config.local_search = ConfigDict()  # See strategies/local_search.py.
+  config.local_search.initial = 10  # Networks drawn for every start; the best of them is where it begins.
+  config.local_search.batch = 4  # Neighbours asked for at once.
+  config.local_search.first_improvement = True  # Move at the first better batch; False: to the best of all neighbours.
+
+  config.nsga2 = ConfigDict()  # See strategies/nsga2.py.
+  config.nsga2.objectives = ('accuracy', 'params')  # Accuracy is maximised, all other metrics minimised.
+  config.nsga2.population = 20
+  config.nsga2.batch = 4  # Children bred and selected from at once; as many as the population: the published algorithm.
 
   config.random = ConfigDict()  # See strategies/random.py.
   config.random.batch = 2
 
-  config.budget = ConfigDict()  # Of evolution and random; EG-NAS and halving end by their own rules. 0: no limit.
+  config.budget = ConfigDict()  # Of all strategies but EG-NAS and halving, which end by their own rules. 0: no limit.
   config.budget.evaluations = 30
   config.budget.train_macs = 0.0  # Multiply-adds of training, in all.
   return config

@@ -22,6 +22,7 @@ from enas_jax.networks import build
 from enas_jax.types import Architecture, Task
 
 SCORE_BATCH = 500  # Images scored at once; only memory depends on it.
+_MODULE = 0x30D5  # Parts the key of what a module draws from that of its batch's augmentation.
 
 
 class Arrays(NamedTuple):
@@ -81,12 +82,13 @@ class Tally(NamedTuple):
 
 
 class Hyperparameters(NamedTuple):
-  """Of one epoch."""
+  """Of one epoch. `progress`: the share of the schedule's epochs that is over, in [0, 1); None where no module asks for it."""
 
   learning_rate: Any
   momentum: Any
   weight_decay: Any
   clip_norm: Any
+  progress: Any = None
 
 
 def optimizer(hyperparameters: Hyperparameters) -> optax.GradientTransformation:
@@ -152,7 +154,7 @@ class Program:
   def _compile_step(self, size):
     keys = jax.random.split(jax.random.key(0), self.members)
     order = jax.ShapeDtypeStruct((self.members, self.data.train_size), jnp.int32)
-    hyperparameters = Hyperparameters(*[np.zeros(self.members, np.float32)] * 4)
+    hyperparameters = Hyperparameters(*[np.zeros(self.members, np.float32)] * len(Hyperparameters._fields))
     step = _over_members(functools.partial(self._train_batch, size), self.members, (0, 0, 0, 0, 0, None, None))
     return self._compile(
         step, self.state_shape, self.new_tally(), hyperparameters, order, keys, np.int32(0), self.data.arrays, donate=(0, 1))
@@ -167,14 +169,15 @@ class Program:
     """One step of one member on `size` images."""
     rows = jax.lax.dynamic_slice(order, (index * self.batch_size,), (size,))
     images, labels = arrays.images[rows], arrays.labels[rows]
-    inputs = augment(jax.random.fold_in(key, index), images, arrays.mean, arrays.std, self.data.augmentation)
+    key = jax.random.fold_in(key, index)
+    inputs = augment(key, images, arrays.mean, arrays.std, self.data.augmentation)
 
     def loss_of(params):
       model = nnx.merge(self.graph, params, state.stats, copy=True)
       model.train()
-      logits = model(inputs)
-      loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-      return loss, (nnx.state(model, nnx.BatchStat), (logits.argmax(-1) == labels).sum())
+      heads = _training_logits(model, inputs, key=jax.random.fold_in(key, _MODULE), progress=hyperparameters.progress)
+      loss = sum(weight * optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() for weight, logits in heads)
+      return loss, (nnx.state(model, nnx.BatchStat), (heads[0][1].argmax(-1) == labels).sum())
 
     (loss, (stats, correct)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     updates, opt_state = optimizer(hyperparameters).update(gradients, state.optimizer, state.params)
@@ -189,6 +192,13 @@ class Program:
     model = nnx.merge(self.graph, state.params, state.stats, copy=True)
     model.eval()
     return (model(normalise(images, arrays.mean, arrays.std)).argmax(-1) == labels).sum()
+
+
+def _training_logits(model, inputs, *, key, progress):
+  """Weights and logits whose cross entropies are summed: those of the module's own hook (networks/), or its output."""
+  if hasattr(model, 'training_logits'):
+    return model.training_logits(inputs, key=key, progress=progress)
+  return ((1.0, model(inputs)),)
 
 
 def _over_members(function, members, in_axes):

@@ -86,6 +86,11 @@ def learning_rate(schedule: Schedule, epoch: int) -> float:
   return schedule.learning_rate * 0.5 * (1.0 + math.cos(math.pi * position))
 
 
+def progress(schedule: Schedule, epoch: int) -> float:
+  """The share of the candidate's own epochs that is over, in [0, 1); after them it stays that of the last."""
+  return min(epoch, schedule.epochs - 1) / schedule.epochs
+
+
 def images_an_epoch(schedule: Schedule, train_size: int) -> int:
   """Images that one epoch trains on: all, or those in whole batches."""
   return train_size if schedule.keep_last_batch else train_size // schedule.batch_size * schedule.batch_size
@@ -134,5 +139,5 @@ def _steps(schedule: Schedule, train_size: int) -> int:
 
 
 def _hyperparameters(schedules: Sequence[Schedule], epoch: int) -> Hyperparameters:
-  rows = [(learning_rate(s, epoch), s.momentum, s.weight_decay, s.clip_norm) for s in schedules]
+  rows = [(learning_rate(s, epoch), s.momentum, s.weight_decay, s.clip_norm, progress(s, epoch)) for s in schedules]
   return Hyperparameters(*np.asarray(rows, np.float32).T)

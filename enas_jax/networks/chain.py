@@ -1,24 +1,12 @@
 """The network of a chain architecture: what a search over the chain space hands to its user."""
 from __future__ import annotations
 
-import functools
-
 import jax
 from flax import nnx
 
 from enas_jax.networks.convolution import separable_convolution
+from enas_jax.networks.layers import BatchNorm, conv, init
 from enas_jax.spaces.chain import SEPARABLE, STEM_KERNEL, ChainArchitecture, Layer
-
-# Uniform in +-1/sqrt(fan in): PyTorch's default, as in the paper's code. (The head's bias is 0 here.)
-_init = nnx.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
-_BatchNorm = functools.partial(nnx.BatchNorm, momentum=0.9, epsilon=1e-5)
-
-
-def _conv(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1, rngs: nnx.Rngs) -> nnx.Conv:
-  """A convolution without bias, padded by kernel // 2 on every side (as PyTorch's, also at stride 2)."""
-  return nnx.Conv(
-      in_channels, out_channels, (kernel, kernel), (stride, stride), padding=[(kernel // 2, kernel // 2)] * 2,
-      feature_group_count=groups, use_bias=False, kernel_init=_init, rngs=rngs)
 
 
 class SeparableConvolution(nnx.Module):
@@ -26,10 +14,10 @@ class SeparableConvolution(nnx.Module):
 
   def __init__(self, layer: Layer, *, rngs: nnx.Rngs):
     self.stride = layer.stride
-    self.depthwise = _conv(
+    self.depthwise = conv(
         layer.in_channels, layer.in_channels, layer.kernel, stride=layer.stride, groups=layer.in_channels, rngs=rngs)
-    self.pointwise = _conv(layer.in_channels, layer.out_channels, 1, rngs=rngs)
-    self.norm = _BatchNorm(layer.out_channels, rngs=rngs)
+    self.pointwise = conv(layer.in_channels, layer.out_channels, 1, rngs=rngs)
+    self.norm = BatchNorm(layer.out_channels, rngs=rngs)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     kernels = self.depthwise.kernel[...], self.pointwise.kernel[...]
@@ -40,8 +28,8 @@ class Convolution(nnx.Module):
   """ReLU, k x k convolution (with the stride), batch norm."""
 
   def __init__(self, layer: Layer, *, rngs: nnx.Rngs):
-    self.conv = _conv(layer.in_channels, layer.out_channels, layer.kernel, stride=layer.stride, rngs=rngs)
-    self.norm = _BatchNorm(layer.out_channels, rngs=rngs)
+    self.conv = conv(layer.in_channels, layer.out_channels, layer.kernel, stride=layer.stride, rngs=rngs)
+    self.norm = BatchNorm(layer.out_channels, rngs=rngs)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     return self.norm(self.conv(nnx.relu(x)))
@@ -58,12 +46,12 @@ class ChainNetwork(nnx.Module):
   """
 
   def __init__(self, architecture: ChainArchitecture, *, in_channels: int, num_classes: int, rngs: nnx.Rngs):
-    self.stem = _conv(in_channels, architecture.stem_channels, STEM_KERNEL, rngs=rngs)
-    self.stem_norm = _BatchNorm(architecture.stem_channels, rngs=rngs)
+    self.stem = conv(in_channels, architecture.stem_channels, STEM_KERNEL, rngs=rngs)
+    self.stem_norm = BatchNorm(architecture.stem_channels, rngs=rngs)
     self.layers = nnx.List([
         (SeparableConvolution if layer.operation == SEPARABLE else Convolution)(layer, rngs=rngs)
         for layer in architecture.layers()])
-    self.head = nnx.Linear(architecture.out_channels, num_classes, kernel_init=_init, rngs=rngs)
+    self.head = nnx.Linear(architecture.out_channels, num_classes, kernel_init=init, rngs=rngs)
 
   def features(self, images: jax.Array) -> jax.Array:
     """Normalised images [B, H, W, C] to pooled features [B, 4W]: the body, for other heads."""

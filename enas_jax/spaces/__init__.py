@@ -6,10 +6,19 @@ from typing import Any
 from enas_jax.errors import UserError
 from enas_jax.spaces.base import Graph, SearchSpace
 from enas_jax.spaces.chain import ChainArchitecture, ChainSpace
+from enas_jax.spaces.darts import DartsArchitecture, DartsSpace
+from enas_jax.spaces.nasbench101 import NasBench101Architecture, NasBench101Space
+from enas_jax.spaces.nasbench201 import NasBench201Architecture, NasBench201Space
+from enas_jax.spaces.nasbench_macro import NasBenchMacroArchitecture, NasBenchMacroSpace
+from enas_jax.spaces.nats_size import NatsSizeArchitecture, NatsSizeSpace
 
-__all__ = ['SPACES', 'ChainArchitecture', 'ChainSpace', 'Graph', 'SearchSpace', 'make']
+__all__ = [
+    'SPACES', 'ChainArchitecture', 'ChainSpace', 'DartsArchitecture', 'DartsSpace', 'Graph', 'NasBench101Architecture',
+    'NasBench101Space', 'NasBench201Architecture', 'NasBench201Space', 'NasBenchMacroArchitecture', 'NasBenchMacroSpace',
+    'NatsSizeArchitecture', 'NatsSizeSpace', 'SearchSpace', 'make',
+]
 
-SPACES = {ChainSpace.name: ChainSpace}
+SPACES = {s.name: s for s in (ChainSpace, NasBench201Space, NatsSizeSpace, NasBench101Space, NasBenchMacroSpace, DartsSpace)}
 
 
 def make(config: Any) -> SearchSpace:

@@ -59,6 +59,12 @@ class SearchSpace(Protocol):
   def identity(self, architecture: Architecture) -> str:
     """Equal for two members exactly where they are isomorphic: the same network up to the order of nodes and dead parts."""
 
+  def key(self, architecture: Architecture) -> int | bytes:
+    """What names a member's row in a table: its place in the enumeration of a small space, else a text of it.
+
+    Raises UserError where a benchmark's skeleton around the cell is not the one that was trained.
+    """
+
   def to_string(self, architecture: Architecture) -> str:
     """The benchmark's own text for an architecture, or a short one of ours; `from_string` reads it."""
 
@@ -67,13 +73,3 @@ class SearchSpace(Protocol):
 
   def from_json(self, record: Mapping[str, Any]) -> Architecture:
     """Reads `Architecture.to_json`. Raises UserError for another space, version, field or value."""
-
-
-class TabularSpace(SearchSpace, Protocol):
-  """A space whose members a benchmark has trained."""
-
-  def key(self, architecture: Architecture) -> int | bytes:
-    """What names a member's row in a table: its place in the enumeration of a full space, else its identity.
-
-    Raises UserError where the skeleton around the cell is not the benchmark's.
-    """

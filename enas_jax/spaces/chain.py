@@ -16,6 +16,7 @@ import numpy as np
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.base import Graph
+from enas_jax.spaces.records import check_record
 from enas_jax.types import Task
 
 SEPARABLE, CONVOLUTION = 0, 1
@@ -230,6 +231,10 @@ class ChainSpace:
     """The architecture itself: a chain has no two forms."""
     return self.to_string(architecture)
 
+  def key(self, architecture: ChainArchitecture) -> bytes:
+    """The text, as bytes."""
+    return self.to_string(architecture).encode()
+
   def to_string(self, architecture: ChainArchitecture) -> str:
     """Width, operations and kernels, such as '16:0010:3353'."""
     return f'{architecture.width}:{_join(architecture.operations)}:{_join(architecture.kernels)}'
@@ -243,14 +248,7 @@ class ChainSpace:
 
   def from_json(self, record: Mapping[str, Any]) -> ChainArchitecture:
     """Reads a chain of any size: a hand-written one may lie outside this space's ranges (`check` tells)."""
-    fields = {'space', 'version', 'width', 'operations', 'kernels'}
-    if not isinstance(record, Mapping) or record.get('space') != self.name:
-      raise UserError(f"architecture: space {_get(record, 'space')!r} is not '{self.name}'")
-    if record.get('version') != VERSION:
-      raise UserError(
-          f"architecture: version {record.get('version')!r} is not {VERSION}; use the version of enas_jax that wrote it")
-    if set(record) != fields:
-      raise UserError(f'architecture: fields {sorted(set(record) ^ fields)} are unknown or missing; give {sorted(fields)}')
+    check_record(record, self.name, VERSION, 'width', 'operations', 'kernels')
     width = record['width']
     if not isinstance(width, int) or isinstance(width, bool):
       raise UserError(f'architecture: width {width!r} is not an integer')
@@ -277,10 +275,6 @@ def _digits(record: Mapping[str, Any], field: str) -> tuple[int, ...]:
   if not isinstance(text, str) or not text.isascii() or not text.isdigit():
     raise UserError(f'architecture: {field} {text!r} is not a string of digits, one a layer')
   return tuple(int(c) for c in text)
-
-
-def _get(record: Any, field: str) -> Any:
-  return record.get(field) if isinstance(record, Mapping) else record
 
 
 def _join(values: tuple[int, ...]) -> str:

@@ -1,4 +1,5 @@
 """Training against a textbook loop over the Flax module, resumed, and counted by hand."""
+import dataclasses
 import functools
 import hashlib
 import json
@@ -10,15 +11,17 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from line_space import Line, LineNetwork
 
 from enas_jax.data.augment import augment, normalise
-from enas_jax.estimators.program import Hyperparameters, optimizer
+from enas_jax.estimators.program import Hyperparameters, Program, optimizer
 from enas_jax.estimators.training import (
     Snapshot,
     data_key,
     images_an_epoch,
     initial_key,
     learning_rate,
+    progress,
     train,
     train_macs,
 )
@@ -49,11 +52,40 @@ def built(architecture, task, key):
   return nnx.split(build(architecture, task=task, key=key))
 
 
+def cross_entropy(logits, labels):
+  return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+class TwoHeaded(LineNetwork):
+  """A module with a hook: a second head, and noise that grows with the training's progress."""
+
+  def __init__(self, inputs, width, classes, *, rngs):
+    super().__init__(inputs, width, classes, rngs=rngs)
+    self.other = nnx.Linear(inputs, classes, rngs=rngs)
+
+  def training_logits(self, images, *, key, progress):
+    noisy = images + 0.1 * progress * jax.random.normal(key, images.shape)
+    return (1.0, self(noisy)), (0.4, self.other(images.reshape(len(images), -1)))
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoHeadedLine(Line):
+  """Registered below: what `build` makes of it is a `TwoHeaded`."""
+
+
+@build.register
+def _(architecture: TwoHeadedLine, *, task, key):
+  return TwoHeaded(math.prod(task.image_shape), architecture.width, task.num_classes, rngs=nnx.Rngs(params=key))
+
+
 @nnx.jit
-def gradients_of(model, images, labels):
+def gradients_of(model, images, labels, key, progress):
   def loss_of(model):
+    if isinstance(model, TwoHeaded):
+      (_, logits), (_, others) = model.training_logits(images, key=key, progress=progress)
+      return cross_entropy(logits, labels) + 0.4 * cross_entropy(others, labels), logits
     logits = model(images)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
+    return cross_entropy(logits, labels), logits
 
   return nnx.value_and_grad(loss_of, has_aux=True)(model)
 
@@ -84,7 +116,8 @@ def textbook(request, data):
       labels = arrays.labels[batch]
       key_now = jax.random.fold_in(step_key, step)
       images = augmented(key_now, arrays.images[batch], arrays.mean, arrays.std, data.augmentation)
-      (loss, logits), gradients = gradients_of(model, images, labels)
+      module_key = jax.random.fold_in(key_now, 0x30D5)
+      (loss, logits), gradients = gradients_of(model, images, labels, module_key, epoch / schedule.epochs)
       updates, opt_state = sgd.update(gradients, opt_state, nnx.state(model, nnx.Param))
       nnx.update(model, optax.apply_updates(nnx.state(model, nnx.Param), updates))
       loss_sum += float(loss) * len(batch)
@@ -134,6 +167,22 @@ def test_the_last_smaller_batch_is_trained_on_too(program_of_one, data, make_req
   np.testing.assert_allclose(scores[:, 0], plain[2], rtol=1e-6)
   for one, other in zip(weights, plain[3], strict=True):
     close(one[0], other)
+
+
+def test_a_module_s_own_training_logits_are_what_is_trained(data):
+  request = Request(TwoHeadedLine(), Schedule(epochs=2, batch_size=8))
+  losses, train_accuracies, scores, weights = run(Program(TwoHeadedLine(), data, batch_size=8), [request])
+  plain = textbook(request, data)
+  close(losses[:, 0], plain[0])
+  np.testing.assert_allclose(train_accuracies[:, 0], plain[1], rtol=1e-6)  # Of the first logits.
+  np.testing.assert_allclose(scores[:, 0], plain[2], rtol=1e-6)
+  for one, other in zip(weights, plain[3], strict=True):
+    close(one[0], other)
+
+
+def test_progress_is_the_share_of_epochs_that_is_over():
+  schedule = Schedule(epochs=4, stop_epoch=2)
+  assert [progress(schedule, epoch) for epoch in (0, 1, 3, 4, 9)] == [0, 0.25, 0.75, 0.75, 0.75]
 
 
 def test_a_finished_member_of_a_group_stands_still(program_of_four, make_request):

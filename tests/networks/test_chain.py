@@ -199,7 +199,7 @@ def test_params_and_macs_of_odd_shapes(monkeypatch):
 @pytest.mark.skipif(not LOGS.exists(), reason=f'the published logs are not at {LOGS}')
 def test_params_of_every_network_in_the_published_logs(monkeypatch):
   """Layer by layer, each kind traced once: a trace of a whole network takes a third of a second."""
-  monkeypatch.setattr('enas_jax.networks.chain._init', nnx.initializers.zeros)  # Random values take long to trace.
+  monkeypatch.setattr('enas_jax.networks.layers.init', nnx.initializers.zeros)  # Random values take long to trace.
   count = 0
   for log in json.loads(LOGS.read_text()):
     task = TASKS[log['dataset']]
