@@ -1,0 +1,96 @@
+"""Benchmark tables: those that come with the package, the official files, and a user's own.
+
+    table = enas_jax.tables.load('nasbench201')
+    table.column('cifar10/test/200')[table.rows(keys)]
+"""
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from enas_jax.errors import UserError
+from enas_jax.spaces import SPACES
+from enas_jax.spaces.base import SearchSpace
+from enas_jax.tables import files, hwnasbench_file, nasbench101_tfrecord, nats_files
+from enas_jax.tables.members import members
+from enas_jax.tables.table import Table
+
+__all__ = ['Table', 'cards', 'find', 'load', 'members', 'read']
+
+DATA = Path(__file__).parent / 'data'
+
+
+@functools.cache
+def cards() -> dict[str, dict[str, Any]]:
+  """By table: its space, files with checksums, benchmark, licence and sources; data/README.md says the same to people."""
+  return json.loads((DATA / 'cards.json').read_text())
+
+
+@functools.cache
+def load(name: str) -> Table:
+  """A table that comes with the package, read once a process.
+
+  Raises:
+    UserError: there is none of this name, or a file of it is damaged.
+  """
+  if name not in cards():
+    raise UserError(f"table '{name}' is unknown; give one of {', '.join(sorted(cards()))}, or a file of your own")
+  card = cards()[name]
+  members = {}
+  for file, checksum in card['files'].items():
+    members.update(files.read_npz(DATA / file, checksum=checksum))
+  return files.table_of(name, SPACES[card['space']](), members)
+
+
+def find(space: SearchSpace, name: str | None = None) -> Table:
+  """The table `name` of a space: one that comes with the package, or a user's file. None: the first of the space.
+
+  Raises:
+    UserError: there is none, it is of another space, or it cannot be read.
+  """
+  if name is None:
+    name = next((name for name, card in cards().items() if card['space'] == space.name), None)
+    if name is None:
+      raise UserError(f"no table of space '{space.name}' comes with the package; give a file of your own, CSV or npz")
+  if name not in cards():
+    return read(name, space)
+  if cards()[name]['space'] != space.name:
+    raise UserError(f"table {name} is of space '{cards()[name]['space']}', not '{space.name}'")
+  return load(name)
+
+
+def read(path: str | Path, space: SearchSpace) -> Table:
+  """A table from a file: a user's own, CSV or npz, or an official one of a benchmark.
+
+  A user's own has texts of architectures in the column `architecture`; see `Table` for the others. The official ones are
+  NAS-Bench-101's .tfrecord, NATS-Bench's folder or .pickle.pbz2, NAS-Bench-201's .pth, HW-NAS-Bench's .pickle.
+
+  Raises:
+    UserError: the file is no such table; the message names the row or the column.
+  """
+  path = Path(path)
+  suffix = '/' if path.is_dir() else path.suffix
+  if suffix not in _READERS:
+    kinds = ', '.join(filter(None, (kind.strip('/') for kind in _READERS)))
+    raise UserError(f"table {path}: '{path.suffix}' is not one of {kinds}; for NATS-Bench give its folder")
+  return files.table_of(str(path), space, _READERS[suffix](path))
+
+
+def _nasbench101(path: Path) -> dict[str, np.ndarray]:
+  return nasbench101_tfrecord.columns(nasbench101_tfrecord.read_tfrecord(path))
+
+
+_READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
+    '.csv': files.read_csv,
+    '.npz': files.read_npz,
+    '.tfrecord': _nasbench101,
+    '/': nats_files.read_nats,
+    '.pbz2': nats_files.read_nats,
+    '.pth': nats_files.read_nats,
+    '.pickle': hwnasbench_file.read_hwnasbench,
+}

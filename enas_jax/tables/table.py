@@ -1,0 +1,133 @@
+"""A benchmark's table: architectures that were trained once and for all, and what was measured of them."""
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from enas_jax.errors import UserError
+from enas_jax.spaces.base import SearchSpace
+from enas_jax.types import Architecture
+
+SPLITS = ('valid', 'test')
+ACCURACY = re.compile(r'([^/]+)/(valid|test)/([1-9][0-9]*)', re.ASCII)  # A column of accuracies: data set, split, epochs.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
+  """Rows are architectures, columns are values.
+
+  A column's name is DATASET/VALUE or DATASET/VALUE/DETAIL:
+
+      cifar10/valid/200          accuracy on that split after a training of so many epochs, a fraction in [0, 1]
+      cifar10/test/200
+      cifar10/train_seconds/200  what that training took
+      cifar10/params             trainable weights
+      cifar10/macs               multiply-adds of one image's forward pass, as the benchmark counts them
+      cifar10/latency_ms/raspi4  of one batch on a device; energy_mj likewise, and what else a benchmark measured
+
+  Attributes:
+    name: of the benchmark.
+    space: what the rows are members of.
+    architectures: each row's text (`space.to_string`), [N].
+    keys: each row's `space.key`, distinct, int64 or bytes [N].
+    columns: [N] each; NaN where nothing was measured.
+
+  Raises:
+    UserError: there is no row or no column, lengths differ, a key stands twice, or an accuracy is no fraction.
+  """
+
+  name: str
+  space: SearchSpace
+  architectures: np.ndarray
+  keys: np.ndarray
+  columns: Mapping[str, np.ndarray]
+
+  def __post_init__(self):
+    if not len(self.keys) or not self.columns:
+      raise UserError(f'table {self.name}: {len(self.keys)} rows and {len(self.columns)} columns; give at least one of each')
+    for name, values in (('architecture', self.architectures), *self.columns.items()):
+      if np.shape(values) != self.keys.shape:
+        raise UserError(f'table {self.name}: column {name} has shape {list(np.shape(values))}, not [{len(self.keys)}]')
+    twice = np.flatnonzero(self._sorted[1:] == self._sorted[:-1])
+    if len(twice):
+      text = self.text(int(self._order[twice[0] + 1]))
+      raise UserError(f'table {self.name}: architecture {text} stands twice; give each once')
+    for name, values in self.columns.items():
+      if ACCURACY.fullmatch(name) and not np.all(np.isnan(values) | ((values >= 0) & (values <= 1))):
+        worst = values[np.nanargmax(np.abs(values - 0.5))]
+        raise UserError(f'table {self.name}: {name} holds {worst:g}, which is outside [0, 1]; give accuracies as fractions')
+
+  def __len__(self) -> int:
+    return len(self.keys)
+
+  def rows(self, keys: np.ndarray) -> np.ndarray:
+    """The rows [M] of these keys [M], for columns to be read at. Raises UserError where one is not in the table."""
+    keys = np.asarray(keys)
+    places = np.minimum(np.searchsorted(self._sorted, keys), len(self) - 1)
+    found = self._sorted[places] == keys
+    if not found.all():
+      raise UserError(f'table {self.name} has no row with key {keys[~found][0]!r}; it has {len(self)} rows')
+    return self._order[places]
+
+  def row(self, architecture: Architecture) -> int | None:
+    """An architecture's row, or None. Raises UserError where it is not of the benchmark's skeleton."""
+    return self._row_of_key.get(self.space.key(architecture))
+
+  def architecture(self, row: int) -> Architecture:
+    """The architecture of a row."""
+    return self.space.from_string(self.text(row))
+
+  def text(self, row: int) -> str:
+    """The text of a row's architecture."""
+    text = self.architectures[row]
+    return text.decode() if isinstance(text, bytes) else str(text)
+
+  def column(self, name: str) -> np.ndarray:
+    """A column [N]. Raises UserError, which names those there are, for one that the table lacks."""
+    if name in self.columns:
+      return self.columns[name]
+    siblings = [c for c in self.columns if c.rpartition('/')[0] == name.rpartition('/')[0]]
+    known = siblings or difflib.get_close_matches(name, self.columns, n=3, cutoff=0.3) or self.datasets
+    raise UserError(f"table {self.name} has no column '{name}'; it has {', '.join(known)}")
+
+  @property
+  def datasets(self) -> tuple[str, ...]:
+    """The data sets with accuracies, in the table's order."""
+    return tuple(dict.fromkeys(match[1] for c in self.columns if (match := ACCURACY.fullmatch(c))))
+
+  def splits(self, dataset: str) -> tuple[str, ...]:
+    """Those of a data set that have accuracies, validation first. Raises UserError for a data set that the table lacks."""
+    if dataset not in self.datasets:
+      known = ', '.join(self.datasets) or 'none, as no column is named DATASET/valid/EPOCHS or DATASET/test/EPOCHS'
+      raise UserError(f"table {self.name} has no data set '{dataset}'; it has {known}")
+    return tuple(split for split in SPLITS if self._epochs(dataset, split))
+
+  def fidelities(self, dataset: str, split: str) -> tuple[int, ...]:
+    """The epochs of the trainings whose accuracy on this split is known, ascending.
+
+    Raises UserError for a data set or a split that the table lacks.
+    """
+    if split not in self.splits(dataset):
+      raise UserError(f"table {self.name} has no split '{split}' of {dataset}; it has {', '.join(self.splits(dataset))}")
+    return self._epochs(dataset, split)
+
+  def _epochs(self, dataset: str, split: str) -> tuple[int, ...]:
+    matches = filter(None, map(ACCURACY.fullmatch, self.columns))
+    return tuple(sorted(int(match[3]) for match in matches if match.group(1, 2) == (dataset, split)))
+
+  @functools.cached_property
+  def _order(self) -> np.ndarray:
+    return np.argsort(self.keys, kind='stable')
+
+  @functools.cached_property
+  def _sorted(self) -> np.ndarray:
+    return self.keys[self._order]
+
+  @functools.cached_property
+  def _row_of_key(self) -> dict[int | bytes, int]:
+    return {key: row for row, key in enumerate(self.keys.tolist())}
