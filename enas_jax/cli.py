@@ -40,6 +40,7 @@ def run(
     main: Callable[[flags.FlagValues], int | None],
     *,
     define_flags: Callable[[flags.FlagValues], None] | None = None,
+    trains: bool = True,
     argv: Sequence[str] | None = None,
 ) -> NoReturn:
   """Parses the command line, calls `main` and exits.
@@ -49,6 +50,7 @@ def run(
   Args:
     main: gets the flags: `config` (a ConfigDict), `workdir`, `data_dir` and the command's own.
     define_flags: adds the command's own flags to the values it is given (`flag_values=`).
+    trains: whether the command has the flags of training (devices, programs, folder of data).
     argv: program name and arguments; by default the process's.
   """
   _quiet()
@@ -58,6 +60,8 @@ def run(
   try:
     values = flags.FlagValues()
     _define_shared(values)
+    if trains:
+      _define_training(values)
     if define_flags is not None:
       define_flags(values)
     if HELP_FLAGS & set(argv[1:]):
@@ -130,6 +134,10 @@ def _define_shared(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
       'workdir', None, 'Folder of the run. Started again with the same settings, a run resumes from it.',
       required=True, flag_values=values)
+
+
+def _define_training(values: flags.FlagValues) -> None:
+  """What commands that train have on top."""
   flags.DEFINE_integer(
       'slots', 0, 'Most candidates that train on a device at once. 0: what suits the machine.', flag_values=values)
   flags.DEFINE_string(

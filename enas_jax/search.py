@@ -17,7 +17,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from enas_jax import cli, data, estimators, spaces, strategies
+from enas_jax import cli, data, estimators, spaces, strategies, tables
 from enas_jax.data import Dataset
 from enas_jax.errors import Stopped, UserError
 from enas_jax.estimators import Estimator, Execution
@@ -61,7 +61,8 @@ def search(config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Pro
   if config.max_failures_in_a_row < 1:
     raise UserError(f'config.max_failures_in_a_row {config.max_failures_in_a_row} is below 1; give at least 1')
   space = spaces.make(config)
-  strategy = strategies.make(config, space, dataset.task)
+  searched = tables.members(tables.find(space, config.table.name)) if config.estimator == 'table' else space
+  strategy = strategies.make(config, searched, dataset.task)
   estimator = estimators.make(config, space, dataset, execution=execution, should_stop=should_stop)
   ledger = Ledger(workdir.ledger, space.from_json)
   for notice in filter(None, (workdir.notice, ledger.notice)):

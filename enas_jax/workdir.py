@@ -77,12 +77,15 @@ class Workdir:
 
   def write_json(self, name: str, record: Any) -> None:
     """Writes a file as a whole: after a crash it is the old one or the new one."""
-    text = json.dumps(record, indent=2, allow_nan=False) + '\n'
+    self.write_bytes(name, (json.dumps(record, indent=2, allow_nan=False) + '\n').encode())
+
+  def write_bytes(self, name: str, data: bytes) -> None:
+    """As `write_json`, of any content."""
     target, temporary = self.path / name, self.path / f'{name}.tmp'
     with disk_errors(self.path):
       try:
-        with open(temporary, 'w') as file:
-          file.write(text)
+        with open(temporary, 'wb') as file:
+          file.write(data)
           file.flush()
           os.fsync(file.fileno())
         os.replace(temporary, target)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict
 
+from enas_jax import tables
 from enas_jax.data import Dataset, hold_out, published_statistics, statistics
 from enas_jax.data.augment import from_config
 from enas_jax.data.dataset import ImageSet
@@ -21,6 +22,7 @@ from enas_jax.estimators.program import TrainingData
 from enas_jax.estimators.trained import Execution, TrainedEstimator
 from enas_jax.spaces import SearchSpace
 from enas_jax.spaces.chain import ChainSpace
+from enas_jax.tables.estimator import TableEstimator
 
 __all__ = ['Estimator', 'Execution', 'TrainedEstimator', 'execution', 'make', 'training_data']
 
@@ -30,8 +32,10 @@ PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 def make(config: ConfigDict, space: SearchSpace, dataset: Dataset, *, execution: Execution,
          should_stop: Callable[[], bool]) -> Estimator:
   """The estimator `config.estimator`. Raises UserError for an unknown one, or data that it cannot part as asked."""
+  if config.estimator == 'table':
+    return _table(config, space)
   if config.estimator != 'trained':
-    raise UserError(f"config.estimator '{config.estimator}' is unknown; give 'trained'")
+    raise UserError(f"config.estimator '{config.estimator}' is unknown; give 'trained' or 'table'")
   if config.memory_limit_gb < 0:
     raise UserError(f'config.memory_limit_gb {config.memory_limit_gb} is negative; give 0 for what the device has free')
   if config.data.score_on_test:
@@ -48,6 +52,14 @@ def make(config: ConfigDict, space: SearchSpace, dataset: Dataset, *, execution:
   return TrainedEstimator(
       space, training_data(config, dataset, train, score), seed=config.seed, packing=packing, execution=execution,
       memory_limit=limit, should_stop=should_stop)
+
+
+def _table(config: ConfigDict, space: SearchSpace) -> TableEstimator:
+  estimator = TableEstimator(tables.find(space, config.table.name), config.table.dataset, score=config.table.score)
+  if config.epochs.first not in estimator.fidelities and not config.halving.fidelities:
+    known = ' or '.join(map(str, estimator.fidelities))
+    raise UserError(f'config.epochs.first {config.epochs.first}: the table has trainings of other epochs; give {known}')
+  return estimator
 
 
 def execution(values: flags.FlagValues, workdir: pathlib.Path) -> Execution:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.base import SearchSpace
-from enas_jax.strategies import egnas, evolution, halving, random
+from enas_jax.strategies import bananas, egnas, evolution, halving, local_search, nsga2, random, regularized_evolution
 from enas_jax.strategies.base import Strategy
 from enas_jax.strategies.schedules import Schedules
 from enas_jax.types import Task
@@ -18,10 +18,14 @@ from enas_jax.types import Task
 __all__ = ['STRATEGIES', 'Schedules', 'Strategy', 'make']
 
 STRATEGIES: dict[str, Callable[[ConfigDict, SearchSpace, Task], Strategy]] = {
+    'bananas': bananas.from_config,
     'egnas': egnas.from_config,
     'evolution': evolution.from_config,
     'halving': halving.from_config,
+    'local_search': local_search.from_config,
+    'nsga2': nsga2.from_config,
     'random': random.from_config,
+    'regularized_evolution': regularized_evolution.from_config,
 }
 
 

@@ -34,8 +34,8 @@ class Strategy(Protocol[State]):
   def front(self, state: State) -> list[dict[str, Any]]:
     """The networks that no other one of their stage beats in all objectives; empty where accuracy is the only one.
 
-    Plain records of `stage` ('macro' or 'micro'), `architecture`, `accuracy` (a fraction) and the size by its objective's
-    name. Accuracies of different stages are of different epochs: compare within a stage only.
+    Plain records of `stage` ('macro' and 'micro', or 'search' where there is one), `architecture`, `accuracy` (a fraction) and
+    the other objectives by their names. Accuracies of different stages are of different epochs: compare within a stage only.
     """
 
   def outlook(self, state: State) -> Sequence[Request]:

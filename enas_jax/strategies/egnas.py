@@ -39,7 +39,7 @@ LABELS = {'baseline': 'operation'}  # Phases whose requests carry another's name
 def from_config(config: ConfigDict, space: SearchSpace, task: Task) -> Egnas:
   """From `config.egnas`, `config.epochs` and `config.training`. Raises UserError for settings out of range."""
   schedules = Schedules.from_config(config, space)
-  return Egnas(Setting(schedules.space, task, Rules(**config.egnas.to_dict()), schedules))
+  return Egnas(Setting(schedules.chains, task, Rules(**config.egnas.to_dict()), schedules))
 
 
 class Egnas:

@@ -54,7 +54,7 @@ class Evolution:
     self._rules = rules
     self._budget = budget
     self._macro_budget = budget.share(rules.macro_share)
-    self._stage = Stage(schedules.space, task, rules)
+    self._stage = Stage(schedules.chains, task, rules)
     if not self._stage.macro_networks:
       limits = f'max_params {rules.max_params} and max_macs {rules.max_macs}'
       raise UserError(f'config.evolution: no depth and width is within {limits}; raise them or widen the space downwards')

@@ -12,6 +12,9 @@ Rules
 - Of equally accurate networks the one drawn first goes on. A failed one never does; fewer may be left then.
 - The best network is, of those that never failed, the one that came furthest, and of these the most accurate in its last rung.
 
+With `fidelities` the rungs are given: the k-th trains the k-th of these epochs, each a whole training of its own, as
+benchmarks' tables have them.
+
 A short schedule may have the same stop in two rungs. Then the same is asked again, and the ledger knows the answer.
 """
 from __future__ import annotations
@@ -24,18 +27,17 @@ from ml_collections import ConfigDict
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.base import SearchSpace
-from enas_jax.spaces.chain import ChainArchitecture
 from enas_jax.strategies.random import draw
 from enas_jax.strategies.schedules import Schedules
 from enas_jax.strategies.summary import summary
-from enas_jax.types import Evaluation, Request, Schedule, Task
+from enas_jax.types import Architecture, Evaluation, Request, Schedule, Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HalvingState:
   """The networks drawn, and what each rung told: accuracies in the order asked for, None for a failed one."""
 
-  networks: tuple[ChainArchitecture, ...]
+  networks: tuple[Architecture, ...]
   results: tuple[tuple[float | None, ...], ...] = ()
 
 
@@ -45,18 +47,22 @@ def from_config(config: ConfigDict, space: SearchSpace, task: Task) -> Halving:
   for name, least in (('candidates', 1), ('factor', 2)):
     if config.halving[name] < least:
       raise UserError(f'config.halving.{name} {config.halving[name]} is below {least}; give at least {least}')
-  return Halving(Schedules.from_config(config, space), config.halving.candidates, config.halving.factor)
+  fidelities = tuple(config.halving.fidelities)
+  if fidelities and (min(fidelities) < 1 or list(fidelities) != sorted(set(fidelities))):
+    raise UserError(f'config.halving.fidelities {fidelities} do not rise from 1 on; give for example (12, 200), or ()')
+  return Halving(Schedules.from_config(config, space), config.halving.candidates, config.halving.factor, fidelities)
 
 
 class Halving:
   """The strategy; see the module."""
 
-  def __init__(self, schedules: Schedules, candidates: int, factor: int):
-    """Takes the space with its schedules, how many networks the first rung has, and one in how many goes on."""
+  def __init__(self, schedules: Schedules, candidates: int, factor: int, fidelities: Sequence[int] = ()):
+    """Takes the space with its schedules, how many networks the first rung has, one in how many goes on, and epochs by rung."""
     self._space = schedules.space
     self._schedules = schedules
     self._candidates = candidates
     self._factor = factor
+    self._fidelities = tuple(fidelities)
 
   def init(self, seed: int) -> HalvingState:
     """The state before the first question: all networks are drawn, fewer where the space is smaller."""
@@ -77,7 +83,7 @@ class Halving:
     """Whether the last rung was told, or all of a rung failed."""
     return not self._places(state)
 
-  def best(self, state: HalvingState) -> ChainArchitecture | None:
+  def best(self, state: HalvingState) -> Architecture | None:
     """The network that came furthest and was most accurate there, or None where none is without a failure."""
     best = self._best(state)
     return best and best[0]
@@ -116,6 +122,8 @@ class Halving:
 
   def _rungs(self, state: HalvingState) -> int:
     """How many rungs there are; failures do not change it, so that a rung's epochs do not hang on them."""
+    if self._fidelities:
+      return len(self._fidelities)
     count, rungs = len(state.networks), 1
     while count > 1:
       count, rungs = self._kept(count), rungs + 1
@@ -136,7 +144,7 @@ class Halving:
     *_, places = self._rung_places(state)
     return places if len(state.results) < self._rungs(state) else ()
 
-  def _best(self, state: HalvingState) -> tuple[ChainArchitecture, float] | None:
+  def _best(self, state: HalvingState) -> tuple[Architecture, float] | None:
     """The best network and its accuracy in its last rung."""
     standing: dict[int, tuple[int, float]] = {}
     for rung, (places, answers) in enumerate(zip(self._rung_places(state), state.results, strict=False)):
@@ -154,8 +162,10 @@ class Halving:
     later = self._rungs(state) - 1 - rung
     return tuple(Request(a, self._schedule(a, later), phase=f'rung {rung + 1}') for a in (state.networks[p] for p in places))
 
-  def _schedule(self, network: ChainArchitecture, later: int) -> Schedule:
+  def _schedule(self, network: Architecture, later: int) -> Schedule:
     """The network's schedule in a rung with so many after it. A stop at its end is none: a whole training has one name."""
+    if self._fidelities:
+      return self._schedules.of(self._fidelities[-1 - later])
     whole = self._schedules.of_macro(network)
     stop = max(1, round(whole.epochs / self._factor**later))
     return whole if stop == whole.epochs else dataclasses.replace(whole, stop_epoch=stop)

@@ -1,8 +1,9 @@
 """Random search: the control that every other strategy must beat.
 
-Depth, width, operations and kernels are drawn uniformly and independently, no network twice. It is the fair control: the same
-space, the same architecture-aware epochs, the same way of counting the budget as evolution, and no decision at all. What
-another strategy finds beyond it at equal cost is due to that strategy's decisions, not to its space or its training.
+Networks are drawn as the space draws them (of chains depth, width, operations and kernels, uniformly and independently), no
+network twice. It is the fair control: the same space, the same architecture-aware epochs, the same way of counting the budget
+as evolution, and no decision at all. What another strategy finds beyond it at equal cost is due to that strategy's decisions,
+not to its space or its training.
 """
 from __future__ import annotations
 
@@ -15,21 +16,20 @@ from ml_collections import ConfigDict
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.base import SearchSpace
-from enas_jax.spaces.chain import ChainArchitecture
 from enas_jax.strategies.budget import Budget, Spent
 from enas_jax.strategies.schedules import Schedules
 from enas_jax.strategies.summary import summary
-from enas_jax.types import Evaluation, Request, Task
+from enas_jax.types import Architecture, Evaluation, Request, Task
 
 
-def draw(space: SearchSpace, seed: int, seen: Sequence[ChainArchitecture], count: int) -> tuple[ChainArchitecture, ...]:
+def draw(space: SearchSpace, seed: int, seen: Sequence[Architecture], count: int) -> tuple[Architecture, ...]:
   """The next `count` networks after those seen, fewer where the space ends.
 
   Each follows from the seed and the number before it, so that batches do not matter. Drawing again until one is new leaves the
   new ones' odds as they are.
   """
   taken = set(seen)
-  drawn: list[ChainArchitecture] = []
+  drawn: list[Architecture] = []
   while len(drawn) < count and len(taken) < space.size():
     rng = np.random.default_rng([seed, len(taken)])
     network = space.sample(rng)
@@ -45,9 +45,9 @@ class RandomState:
   """The networks drawn so far, what they cost, and the most accurate of them."""
 
   seed: int
-  seen: tuple[ChainArchitecture, ...] = ()
+  seen: tuple[Architecture, ...] = ()
   spent: Spent = dataclasses.field(default_factory=Spent)
-  best: ChainArchitecture | None = None
+  best: Architecture | None = None
   accuracy: float | None = None
 
 
@@ -91,7 +91,7 @@ class RandomSearch:
     """Whether the budget is used up, or the whole space has been seen."""
     return self._budget.used_up(state.spent) or len(state.seen) == self._space.size()
 
-  def best(self, state: RandomState) -> ChainArchitecture | None:
+  def best(self, state: RandomState) -> Architecture | None:
     """The most accurate network, or None where no candidate succeeded."""
     return state.best
 
@@ -122,8 +122,8 @@ class RandomSearch:
     networks = {'seen': tuple(read(a) for a in record['seen']), 'best': record['best'] and read(record['best'])}
     return RandomState(**{**record, **networks, 'spent': Spent(**record['spent'])})
 
-  def _draw(self, state: RandomState, count: int) -> tuple[ChainArchitecture, ...]:
+  def _draw(self, state: RandomState, count: int) -> tuple[Architecture, ...]:
     return draw(self._space, state.seed, state.seen, count)
 
-  def _requests(self, networks: Sequence[ChainArchitecture]) -> tuple[Request, ...]:
+  def _requests(self, networks: Sequence[Architecture]) -> tuple[Request, ...]:
     return tuple(Request(a, self._schedules.of_macro(a), phase='random') for a in networks)

@@ -10,6 +10,9 @@ from enas_jax.errors import UserError
 
 LARGE = 10**12
 VARIANTS = {
+    'bananas': {'strategy': 'bananas', 'bananas.predictor': 'ridge', 'bananas.initial': 5, 'bananas.batch': 5},
+    'bananas, mlp': {
+        'strategy': 'bananas', 'bananas.initial': 4, 'bananas.batch': 4, 'bananas.candidates': 10, 'budget.evaluations': 12},
     'egnas': {'strategy': 'egnas'},
     'egnas, published': {'strategy': 'egnas', **PUBLISHED},
     'egnas, window': {
@@ -24,10 +27,19 @@ VARIANTS = {
         'budget.train_macs': 3e11},
     'halving': {'strategy': 'halving'},
     'halving, long': {'strategy': 'halving', 'halving.candidates': 27, 'epochs.first': 30, 'epochs.per_layer': 1},
+    'local_search': {'strategy': 'local_search', 'local_search.initial': 4},
+    'local_search, all': {'strategy': 'local_search', 'local_search.initial': 1, 'local_search.first_improvement': False},
+    'nsga2': {'strategy': 'nsga2', 'nsga2.objectives': ('accuracy', 'macs'), 'nsga2.population': 8, 'nsga2.batch': 3},
+    'regularized_evolution': {
+        'strategy': 'regularized_evolution', 'regularized_evolution.population': 10, 'regularized_evolution.sample': 3},
+    'regularized_evolution, cost': {
+        'strategy': 'regularized_evolution', 'regularized_evolution.population': 6, 'regularized_evolution.batch': 4,
+        'budget.evaluations': 0, 'budget.train_macs': 3e11},
     'random': {'strategy': 'random'},
     'random, cost': {'strategy': 'random', 'budget.train_macs': 3e11, 'random.batch': 5},
 }
-BUDGETED = ('evolution', 'random')
+BUDGETED = ('bananas', 'evolution', 'local_search', 'nsga2', 'random', 'regularized_evolution')
+OBJECTIVES = ('evolution', 'nsga2')  # Strategies that take several.
 every_variant = pytest.mark.parametrize('changes', VARIANTS.values(), ids=VARIANTS)
 
 
@@ -41,7 +53,7 @@ def test_every_strategy_has_a_row():
 
 
 def test_an_unknown_strategy_is_a_user_error_that_names_the_known():
-  with pytest.raises(UserError, match=r"'hill'.*egnas, evolution, halving, random"):
+  with pytest.raises(UserError, match=r"'hill'.*egnas, evolution, halving, local_search"):
     make({'strategy': 'hill'})
 
 
@@ -66,9 +78,9 @@ def test_a_restart_from_json_changes_nothing(changes):
   whole = list(play(strategy, strategy.init(3), answer))
   state, again = strategy.init(3), make(changes)[0]
   for expected, requests in whole:
-    state = again.from_json(json.loads(json.dumps(strategy.to_json(state))))
-    assert state == expected
-    assert again.ask(state)[0] == requests
+    asked, state = again.ask(again.from_json(json.loads(json.dumps(strategy.to_json(state)))))
+    assert state == expected == again.from_json(json.loads(json.dumps(strategy.to_json(state))))
+    assert asked == requests
     if requests:
       state = again.tell(state, [answer(r) for r in requests])
 
@@ -79,7 +91,7 @@ def test_the_front_is_plain_and_empty_with_one_objective(changes):
   *_, (state, _) = play(strategy, strategy.init(0))
   front = strategy.front(state)
   assert isinstance(front, list) and json.loads(json.dumps(front)) == front
-  size = config.evolution.objectives[1:] if changes['strategy'] == 'evolution' else ()
+  size = config[changes['strategy']].objectives[1:] if changes['strategy'] in OBJECTIVES else ()
   assert bool(front) == bool(size)
   assert all(set(member) == {'stage', 'architecture', 'accuracy', *size} for member in front)
 
@@ -124,6 +136,6 @@ def test_answers_must_be_as_many_as_requests(changes):
 
 @pytest.mark.parametrize('name', ['halving', *BUDGETED])
 def test_the_seed_alone_decides(name):
-  strategy, _ = make({'strategy': name})
+  strategy, _ = make(VARIANTS[name])
   first, same, other = ([r for _, r in play(strategy, strategy.init(seed))] for seed in (1, 1, 2))
   assert first == same != other

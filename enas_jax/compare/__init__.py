@@ -1,0 +1,1 @@
+"""Strategies compared on benchmarks' tables: `python -m enas_jax.compare`."""

@@ -1,0 +1,154 @@
+"""Compares strategies on a benchmark's table: every one of them on published numbers, in seconds.
+
+    python -m enas_jax.compare --space=nasbench201 --dataset=cifar10 --strategies=random,regularized_evolution --workdir=DIR
+
+Trials run side by side in processes of their own. A finished one is a file, which is not computed again.
+"""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from enas_jax import cli, tables
+from enas_jax.compare import benchmark, writing
+from enas_jax.compare.benchmark import CHAINS, Benchmark
+from enas_jax.compare.comparison import Comparison
+from enas_jax.compare.pool import Job, run_all
+from enas_jax.errors import Stopped, UserError
+from enas_jax.progress import Progress
+from enas_jax.spaces import SPACES
+from enas_jax.strategies import STRATEGIES
+from enas_jax.tables.table import SPLITS
+from enas_jax.workdir import Workdir
+
+SEEDS = 2**32
+
+
+def main(values: flags.FlagValues) -> None:
+  """Compares search strategies on a benchmark's table.
+
+  The folder then holds table.md and results.csv (what each strategy found), curves.svg (the best so far by queries),
+  compare.json (the numbers of both) and trials/ (every query of every trial). More trials or strategies may be asked for later.
+  """
+  config = values.config
+  for name, least in (('queries', 1), ('trials', 1), ('processes', 0)):
+    if values[name].value < least:
+      raise UserError(f'--{name}={values[name].value} is below {least}; give at least {least}')
+  if not 0 <= config.seed <= SEEDS - values.trials:
+    raise UserError(f'config.seed {config.seed} with {values.trials} trials is outside 0 to {SEEDS - 1}; give a lower one')
+  what = _benchmark(values)
+  names = _strategies(values.strategies)
+  for name in names:  # What is wrong with one of them is said before any of them runs.
+    estimator = benchmark.set_up(name, what, config).estimator
+  Comparison(table=what.data, **_of(what), trials={})
+  settings = ConfigDict({**config.to_dict(), 'compare': dataclasses.asdict(what)})
+  with Workdir.open(values.workdir, settings, data_checksum=_checksum(what)) as workdir, Progress() as progress, \
+       cli.stop_on_sigterm() as stop:
+    progress.note(estimator.describe())
+    jobs = [(name, config.seed + trial) for name in names for trial in range(values.trials)]
+    records = _run(jobs, what, config, workdir, progress, values.processes, should_stop=lambda: stop.requested)
+    trials = {name: [records[job] for job in jobs if job[0] == name] for name in names}
+    comparison = Comparison(table=what.data, **_of(what), trials=trials)
+    workdir.write_json('compare.json', {'summary': comparison.summary(), 'trials': comparison.results()})
+    workdir.write_bytes('results.csv', writing.rows(comparison).encode())
+    workdir.write_bytes('curves.svg', writing.picture(comparison))
+    workdir.write_bytes('table.md', f'{(text := writing.markdown(comparison))}\n'.encode())
+  print(f'{text}\n\nwritten to {values.workdir}: table.md, results.csv, curves.svg, compare.json')
+
+
+def _run(jobs: Sequence[Job], what: Benchmark, config: ConfigDict, workdir: Workdir, progress: Progress,
+         processes: int, *, should_stop: Callable[[], bool]) -> dict[Job, dict[str, Any]]:
+  """Every trial's record, from its file or computed now and filed."""
+  (workdir.path / 'trials').mkdir(exist_ok=True)
+  known = {job: r for job in jobs if (r := workdir.read_json(_file(*job), damaged=progress.note)) is not None}
+  missing = [job for job in jobs if job not in known]
+  progress.note(f'{len(missing)} trials to run, {len(known)} are there')
+  if not missing:
+    return known
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+  processes = min(len(missing), processes or cores)
+  try:
+    with contextlib.closing(run_all(missing, what, config, processes=processes)) as records:
+      for count, (job, record) in enumerate(records, 1):
+        known[job] = record
+        workdir.write_json(_file(*job), record)
+        progress.note(f"{job[0]}, seed {job[1]}: {record['seconds']:.2f} s, {count} of {len(missing)}")
+        if should_stop():
+          raise Stopped
+  except BrokenProcessPool as error:
+    if should_stop():  # A batch system tells all processes of a job to stop.
+      raise Stopped from error
+    raise UserError('a process with trials was killed, perhaps for its memory; the same command goes on, with a lower '
+                    '--processes if that was it') from error
+  return known
+
+
+def _file(name: str, seed: int) -> str:
+  return f'trials/{name.replace(":", "-")}-{seed}.json'
+
+
+def _benchmark(values: flags.FlagValues) -> Benchmark:
+  """What the flags ask for. Raises UserError for an unknown space, or where there is no such table."""
+  if values.space not in SPACES:
+    raise UserError(f"--space={values.space} is unknown; give one of {', '.join(sorted(SPACES))}")
+  objectives = tuple(values.objectives)
+  if objectives and (objectives[0] != 'accuracy' or len(objectives) < 2):
+    raise UserError(f"--objectives={','.join(objectives)}: give accuracy and at least one more, such as accuracy,params")
+  what = Benchmark(
+      space=values.space, table=values.table, dataset=values.dataset, score=values.score or SPLITS[0], queries=values.queries,
+      objectives=objectives)
+  if values.score is None and what.dataset in what.data.datasets and what.score not in what.data.splits(what.dataset):
+    what = dataclasses.replace(what, score=what.data.splits(what.dataset)[0])
+  return what
+
+
+def _of(what: Benchmark) -> dict[str, Any]:
+  return {name: getattr(what, name) for name in ('dataset', 'score', 'queries', 'objectives')}
+
+
+def _strategies(names: Sequence[str]) -> list[str]:
+  if not names:
+    raise UserError('--strategies= is empty; give some, such as random,regularized_evolution')
+  for name in names:
+    if name.removesuffix(CHAINS) not in STRATEGIES:
+      known = ', '.join(sorted(STRATEGIES))
+      raise UserError(f"--strategies: '{name}' is unknown; give some of {known}, or one with {CHAINS} behind it")
+  return list(dict.fromkeys(names))
+
+
+def _checksum(what: Benchmark) -> str:
+  """Of the table's files, so that results of another table are not taken for this one's."""
+  card = tables.cards().get(what.data.name)
+  content = ' '.join(card['files'].values()).encode() if card else pathlib.Path(what.data.name).read_bytes()
+  return hashlib.sha256(content).hexdigest()
+
+
+def _define_flags(values: flags.FlagValues) -> None:
+  flags.DEFINE_string('space', 'nasbench201', 'The search space, one that a table is there for.', flag_values=values)
+  flags.DEFINE_string('dataset', 'cifar10', 'A data set of the table.', flag_values=values)
+  flags.DEFINE_string(
+      'table', None, 'A table that comes with the package, or a CSV or npz file of your own. Default: the space\'s.',
+      flag_values=values)
+  flags.DEFINE_list('strategies', ['random', 'regularized_evolution'], 'Names with commas between.', flag_values=values)
+  flags.DEFINE_integer('queries', 192, 'Budget of a trial, in trainings at the highest fidelity.', flag_values=values)
+  flags.DEFINE_integer('trials', 10, 'Trials a strategy; their seeds are config.seed and those after it.', flag_values=values)
+  flags.DEFINE_string(
+      'score', None, "Split that strategies choose by: 'valid' or 'test'. Default: valid where the table has it.",
+      flag_values=values)
+  flags.DEFINE_list(
+      'objectives', [], 'accuracy and others, such as accuracy,params: nsga2 takes them, all get a hypervolume.',
+      flag_values=values)
+  flags.DEFINE_integer('processes', 0, 'Trials that run at once. 0: one a core.', flag_values=values)
+
+
+if __name__ == '__main__':
+  cli.run(main, define_flags=_define_flags, trains=False)

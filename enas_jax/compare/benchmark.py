@@ -1,0 +1,152 @@
+"""One trial: one strategy with one seed on a table, from its first question to the end of its budget.
+
+Imports no JAX, so that a process for trials starts quickly.
+"""
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from enas_jax import spaces, strategies, tables
+from enas_jax.errors import UserError
+from enas_jax.strategies import Strategy
+from enas_jax.tables import Table
+from enas_jax.tables.chain_views import chain_view
+from enas_jax.tables.estimator import TableEstimator
+from enas_jax.tables.members import members
+from enas_jax.types import Architecture, Task
+
+TASKS = {'cifar10': Task((32, 32, 3), 10), 'cifar100': Task((32, 32, 3), 100), 'imagenet16-120': Task((16, 16, 3), 120)}
+WALKERS = ('egnas', 'evolution')  # Strategies that walk in depth and width: they see the table as chains.
+CHAINS = ':chains'  # Behind another strategy's name: it sees the chains, too, as a fair control.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Benchmark:
+  """What is searched, in plain values, so that it goes to other processes.
+
+  Attributes:
+    space: name of the space.
+    table: name of a shipped table, or path of a user's own; None: the space's.
+    dataset: one of the table's.
+    score: the split by which strategies choose, 'valid' or 'test'.
+    queries: the budget of a trial, in trainings at the table's highest fidelity.
+    objectives: metrics for strategies that take several; empty for their settings' own.
+  """
+
+  space: str
+  table: str | None
+  dataset: str
+  score: str
+  queries: int
+  objectives: tuple[str, ...] = ()
+
+  @property
+  def data(self) -> Table:
+    """The table. Raises UserError where it cannot be read."""
+    return _find(self.space, self.table)
+
+  @property
+  def task(self) -> Task:
+    """What the networks are for."""
+    return TASKS.get(self.dataset, TASKS['cifar10'])  # A data set of the user's own: sizes of networks are as for CIFAR-10.
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+  """A strategy and what answers it.
+
+  Attributes:
+    strategy: the strategy.
+    estimator: with the whole budget of the trial.
+    translate: from what the strategy asks for to a member of the table's space.
+  """
+
+  strategy: Strategy
+  estimator: TableEstimator
+  translate: Callable[[Architecture], Architecture]
+
+
+def set_up(name: str, benchmark: Benchmark, config: ConfigDict) -> Trial:
+  """Makes a trial of the strategy `name`, with the settings of `config` for it.
+
+  Raises:
+    UserError: the strategy is unknown or does not fit the table, or the table lacks the data set or the split.
+  """
+  strategy = name.removesuffix(CHAINS)
+  if strategy in WALKERS or strategy != name:
+    space = chain_view(benchmark.space)
+    translate = space.translate
+  else:
+    space, translate = members(benchmark.data), _same
+  config = config.copy_and_resolve_references()
+  if benchmark.objectives:
+    config.nsga2.objectives = benchmark.objectives
+  estimator = TableEstimator(
+      benchmark.data, benchmark.dataset, score=benchmark.score, budget=benchmark.queries, translate=translate,
+      required=config.nsga2.objectives if strategy == 'nsga2' else ())
+  full = estimator.fidelities[-1]
+  config.strategy = strategy
+  config.budget.update(evaluations=benchmark.queries, train_macs=0.0)
+  config.epochs.update(first=full, per_layer=0, per_width_step=0, micro=full, final=full)
+  config.egnas.update(parameter_slack=10**9, micro_replicates=1)  # Views have no width to pay with; a table answers once.
+  if strategy == 'halving':
+    candidates = _candidates(benchmark, estimator, config.halving.factor)
+    config.halving.update(fidelities=estimator.fidelities, candidates=candidates)
+  return Trial(strategies.make(config, space, benchmark.task), estimator, translate)
+
+
+def run(name: str, benchmark: Benchmark, config: ConfigDict, seed: int) -> dict[str, Any]:
+  """Runs a trial. Returns a plain record: `strategy`, `seed`, `seconds` (wall-clock) and `queries`.
+
+  A query is [architecture, epochs, accuracy or None, reason of a failure]; they stand in the order asked. What is past the
+  budget is refused, and is none.
+  """
+  started = time.perf_counter()
+  trial = set_up(name, benchmark, config)
+  strategy, to_string = trial.strategy, benchmark.data.space.to_string
+  state, answers, queries = strategy.init(seed), {}, []
+  while not strategy.done(state):
+    requests, state = strategy.ask(state)
+    new = [r for r in dict.fromkeys(requests) if r not in answers]
+    for index, evaluation in trial.estimator.estimate(new):
+      request = new[index]
+      answers[request] = evaluation
+      if trial.estimator.queries == len(queries):
+        continue  # Refused.
+      accuracy = evaluation.accuracy if evaluation.ok else None
+      queries.append([to_string(trial.translate(request.architecture)), request.schedule.epochs, accuracy, evaluation.reason])
+    state = strategy.tell(state, [answers[r] for r in requests])
+  return {'strategy': name, 'seed': seed, 'seconds': time.perf_counter() - started, 'queries': queries}
+
+
+@functools.cache
+def _find(space: str, table: str | None) -> Table:
+  """Once a process: a benchmark that goes to other processes must not take its table along."""
+  return tables.find(spaces.SPACES[space](), table)
+
+
+def _same(architecture: Architecture) -> Architecture:
+  return architecture
+
+
+def _candidates(benchmark: Benchmark, estimator: TableEstimator, factor: int) -> int:
+  """With how many networks halving can begin: as many as the budget has for all rungs."""
+  if len(estimator.fidelities) < 2:
+    raise UserError(f'strategy halving: {benchmark.data.name} has one fidelity of {benchmark.dataset}; take another strategy')
+
+  def cost(count: int) -> float:
+    return sum(max(1, count // factor**k) * estimator.cost(epochs) for k, epochs in enumerate(estimator.fidelities))
+
+  if cost(1) > benchmark.queries:
+    raise UserError(f'strategy halving: {benchmark.queries} queries are fewer than the {cost(1):g} of one network on its way '
+                    'through all fidelities; give more')
+  count = 1
+  while count < len(benchmark.data) and cost(count + 1) <= benchmark.queries:
+    count += 1
+  return count

@@ -1,0 +1,47 @@
+"""Trials side by side, in processes of their own. Imports no JAX: every process imports this."""
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from enas_jax.compare import benchmark
+from enas_jax.compare.benchmark import Benchmark
+
+Job = tuple[str, int]  # Strategy and seed.
+
+
+def run_all(
+    jobs: Sequence[Job], what: Benchmark, config: ConfigDict, *, processes: int) -> Iterator[tuple[Job, dict[str, Any]]]:
+  """Yields each trial's record (see `benchmark.run`) as soon as it is there. Closed early, it starts no more trials.
+
+  Raises what a trial raised.
+  """
+  context = multiprocessing.get_context('spawn')  # A fork of a process with threads, as JAX has, can hang.
+  with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context, initializer=_start) as pool:
+    futures = {pool.submit(benchmark.run, name, what, config, seed): (name, seed) for name, seed in jobs}
+    try:
+      for future in concurrent.futures.as_completed(futures):
+        yield futures[future], future.result()
+    finally:
+      pool.shutdown(cancel_futures=True)
+
+
+def _start() -> None:
+  """Leaves Ctrl-C to the parent, and ends with it even where that is killed."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  parent = multiprocessing.parent_process()
+  assert parent is not None
+
+  def watch():
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
