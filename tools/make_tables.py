@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 
+from enas_jax.compare.benchmark import TASKS
 from enas_jax.spaces.nasbench101 import NasBench101Architecture, NasBench101Space
 from enas_jax.spaces.nasbench101_graph import OPERATIONS
 from enas_jax.spaces.nasbench201 import NasBench201Space
@@ -86,13 +87,14 @@ def nasbench201(folder):
   """Accuracies and sizes, and the devices in a file of their own."""
   space, data, hardware = NasBench201Space(), *(np.load(folder / f'{n}.npz') for n in ('nb201', 'nb201_hardware'))
   keys = np.ravel_multi_index(data['ops'].T, space.radices)
-  texts = [space.to_string(space.from_codes(codes)) for codes in data['ops'].tolist()]
+  cells = [space.from_codes(codes) for codes in data['ops'].tolist()]
+  texts = [space.to_string(cell) for cell in cells]
   columns, devices = {}, {}
   for short, name in DATASETS.items():
     for epochs in (12, 200):
       for split in ('valid', 'test'):
         columns[f'{name}/{split}/{epochs}'] = fractions(data[f'{short}_{split}_{epochs}ep'])
-    columns |= sizes(data, short, name)
+    columns |= sizes(data, short, name, space, cells)
     for device in HW_LATENCIES:
       devices[f'{name}/latency_ms/{device}'] = hardware[f'{short}_{device}_latency']
     for device in HW_ENERGIES:
@@ -105,10 +107,11 @@ def nats_size(folder):
   """Test accuracies and sizes."""
   space, data = NatsSizeSpace(), np.load(folder / 'nats_sss.npz')
   texts = [':'.join(map(str, channels)) for channels in data['channels'].tolist()]
-  keys = np.array([space.key(space.from_string(text)) for text in texts])
+  networks = [space.from_string(text) for text in texts]
+  keys = np.array([space.key(network) for network in networks])
   columns = {}
   for short, name in DATASETS.items():
-    columns |= {f'{name}/test/90': fractions(data[f'{short}_test_90ep']), **sizes(data, short, name)}
+    columns |= {f'{name}/test/90': fractions(data[f'{short}_test_90ep']), **sizes(data, short, name, space, networks)}
   return space, keys, texts, {'nats_size.npz': columns}
 
 
@@ -142,9 +145,11 @@ def fractions(percent):
   return (percent.astype(np.float64) / 100).astype(np.float32)
 
 
-def sizes(data, short, name):
-  """Parameters, and multiply-adds as whole numbers: the columns are rounded to hundreds."""
-  return {f'{name}/params': data[f'{short}_params'], f'{name}/macs': np.rint(data[f'{short}_flops_M'] * 1e6).astype(np.int64)}
+def sizes(data, short, name, space, architectures):
+  """Parameters, and multiply-adds as whole numbers: by the space's closed form, which the extract has in float32 millions."""
+  macs = np.array([space.macs(architecture, TASKS[name]) for architecture in architectures])
+  assert np.array_equal((macs / 1e6).astype(np.float32), data[f'{short}_flops_M']), name
+  return {f'{name}/params': data[f'{short}_params'], f'{name}/macs': macs}
 
 
 def card_text(cards):

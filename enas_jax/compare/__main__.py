@@ -101,8 +101,8 @@ def _benchmark(values: flags.FlagValues) -> Benchmark:
   if values.space not in SPACES:
     raise UserError(f"--space={values.space} is unknown; give one of {', '.join(sorted(SPACES))}")
   objectives = tuple(values.objectives)
-  if objectives and (objectives[0] != 'accuracy' or len(objectives) < 2):
-    raise UserError(f"--objectives={','.join(objectives)}: give accuracy and at least one more, such as accuracy,params")
+  if objectives and (objectives[0] != 'accuracy' or len(set(objectives)) < max(2, len(objectives))):
+    raise UserError(f"--objectives={','.join(objectives)}: give accuracy and others, each once, such as accuracy,params")
   what = Benchmark(
       space=values.space, table=values.table, dataset=values.dataset, score=values.score or SPLITS[0], queries=values.queries,
       objectives=objectives)

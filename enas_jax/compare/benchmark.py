@@ -127,7 +127,7 @@ def run(name: str, benchmark: Benchmark, config: ConfigDict, seed: int) -> dict[
 
 @functools.cache
 def _find(space: str, table: str | None) -> Table:
-  """Once a process: a benchmark that goes to other processes must not take its table along."""
+  """Read once a process, and no part of a benchmark, which goes to other processes without it."""
   return tables.find(spaces.SPACES[space](), table)
 
 

@@ -55,10 +55,14 @@ def make(config: ConfigDict, space: SearchSpace, dataset: Dataset, *, execution:
 
 
 def _table(config: ConfigDict, space: SearchSpace) -> TableEstimator:
-  estimator = TableEstimator(tables.find(space, config.table.name), config.table.dataset, score=config.table.score)
-  if config.epochs.first not in estimator.fidelities and not config.halving.fidelities:
-    known = ' or '.join(map(str, estimator.fidelities))
-    raise UserError(f'config.epochs.first {config.epochs.first}: the table has trainings of other epochs; give {known}')
+  objectives = config.nsga2.objectives if config.strategy == 'nsga2' else ()
+  table = tables.find(space, config.table.name)
+  estimator = TableEstimator(table, config.table.dataset, score=config.table.score, required=tuple(objectives))
+  by_rung = config.strategy == 'halving' and config.halving.fidelities
+  for epochs in by_rung or (config.epochs.first,):
+    if epochs not in estimator.fidelities:
+      known, field = ' or '.join(map(str, estimator.fidelities)), 'halving.fidelities' if by_rung else 'epochs.first'
+      raise UserError(f'config.{field} {epochs}: the table has trainings of other epochs; give {known}')
   return estimator
 
 

@@ -69,9 +69,9 @@ class Schedules:
 
   def of_macro(self, architecture: Architecture) -> Schedule:
     """Both rules at once: the epochs depend on depth and width alone, not on the way of a search."""
-    if not isinstance(architecture, ChainArchitecture):
+    if not (isinstance(self.space, ChainSpace) and isinstance(architecture, ChainArchitecture)):
       return self.of(self.first)
-    steps = (self.chains.max_width - architecture.width) // self.chains.width_step
+    steps = (self.space.max_width - architecture.width) // self.space.width_step
     return self.of(self.width_epochs(self.depth_epochs(architecture.depth), steps))
 
   def of_micro(self) -> Schedule:

@@ -61,7 +61,10 @@ def find(space: SearchSpace, name: str | None = None) -> Table:
     return read(name, space)
   if cards()[name]['space'] != space.name:
     raise UserError(f"table {name} is of space '{cards()[name]['space']}', not '{space.name}'")
-  return load(name)
+  table = load(name)
+  if table.space != space:
+    raise UserError(f'table {name} is of {table.space}, not of {space}; leave its settings as they are')
+  return table
 
 
 def read(path: str | Path, space: SearchSpace) -> Table:
