@@ -108,7 +108,7 @@ def _benchmark(values: flags.FlagValues) -> Benchmark:
       objectives=objectives)
   if values.score is None and what.dataset in what.data.datasets and what.score not in what.data.splits(what.dataset):
     what = dataclasses.replace(what, score=what.data.splits(what.dataset)[0])
-  return what
+  return dataclasses.replace(what, table=what.data.name)
 
 
 def _of(what: Benchmark) -> dict[str, Any]:

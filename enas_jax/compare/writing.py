@@ -3,29 +3,41 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Any
 
 import numpy as np
 
 from enas_jax.compare.comparison import Comparison
 
 HEADERS = {'valid': 'validation', 'test': 'test'}
+EARLY = 0.9  # Of the budget: what spent less ended early.
 
 
 def markdown(comparison: Comparison) -> str:
-  """A row a strategy; accuracies and regrets in % and points, mean and standard deviation over trials."""
-  splits = comparison.splits
-  header = ['strategy', 'trials', 'queries']
-  for split in splits:
-    header += [f'{HEADERS[split]} %', f'regret ({HEADERS[split]})', 'random there']
-  header += ['hypervolume'] * bool(comparison.objectives) + ['seconds a trial']
-  lines = [[r['strategy'], str(r['trials']), f"{r['queries']:.4g}", *_cells(r, splits)] for r in comparison.summary()]
-  best = [f'{comparison.optimum(split):.2%}'.rstrip('%') for split in splits]
-  lines.append(['the table\'s best', '', str(len(comparison.table)), *(c for b in best for c in (b, '0.00', ''))])
-  lines[-1] += [''] * (len(header) - len(lines[-1]))
-  widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
-  rows = [header, ['-' * w for w in widths], *lines]
-  return '\n'.join('| ' + ' | '.join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + ' |' for row in rows)
+  """A row a strategy; accuracies and regrets in % and points, mean and standard deviation over trials.
+
+  Where a strategy ended early, `random there` is what random search has after as many queries.
+  """
+  records = comparison.summary()
+  columns = [  # Header, a cell a strategy, and the cell of the table's best.
+      ('strategy', [r['strategy'] for r in records], "the table's best"),
+      ('trials', [str(r['trials']) for r in records], ''),
+      ('queries', [f"{r['queries']:.4g}" for r in records], str(len(comparison.table)))]
+  early = any(r['queries'] < EARLY * comparison.queries for r in records)
+  for split in comparison.splits:
+    values, name = [r[split] for r in records], HEADERS[split]
+    best = f'{100 * comparison.optimum(split):.2f}'
+    columns.append((f'{name} %', [_spread(v['mean'], v['std'], 100) for v in values], best))
+    columns.append((f'regret ({name})', [_number(v['regret']) for v in values], '0.00'))
+    columns += [('random there', [_number(v['random']) for v in values], '')] * early
+  if comparison.objectives:
+    volumes = [r['hypervolume'] for r in records]
+    columns.append(('hypervolume', [_spread(v['mean'], v['std'], 1, 4) for v in volumes], '1.0000'))
+  columns.append(('seconds a trial', [f"{r['seconds']:.2f}" for r in records], ''))
+  texts = [(header, *cells, best) for header, cells, best in columns]
+  padded = [[text.ljust(max(map(len, column))) for text in column] for column in texts]
+  lines = ['| ' + ' | '.join(cells) + ' |' for cells in zip(*padded, strict=True)]
+  rule = '| ' + ' | '.join('-' * len(column[0]) for column in padded) + ' |'
+  return '\n'.join([lines[0], rule, *lines[1:]])
 
 
 def rows(comparison: Comparison) -> str:
@@ -74,23 +86,11 @@ def _band(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return mean, np.sqrt(np.nansum((curves - mean) ** 2, axis=0) / count)
 
 
-def _cells(record: dict[str, Any], splits: tuple[str, ...]) -> list[str]:
-  cells = []
-  for split in splits:
-    values = record[split]
-    cells += [_spread(values['mean'], values['std'], 100), _number(values['regret'], 100), _number(values['random'], 100)]
-  if 'hypervolume' in record:
-    cells.append(_spread(record['hypervolume']['mean'], record['hypervolume']['std'], 1, 4))
-  return [*cells, f"{record['seconds']:.2f}"]
-
-
 def _spread(mean: float | None, std: float | None, scale: float, digits: int = 2) -> str:
   if mean is None:
     return 'none'
   return f'{scale * mean:.{digits}f}' + ('' if std is None else f' ± {scale * std:.{digits}f}')
 
 
-def _number(value: float | None, scale: float) -> str:
-  return '' if value is None else f'{scale * value:.2f}'
-
-
+def _number(value: float | None) -> str:
+  return '' if value is None else f'{100 * value:.2f}'

@@ -208,7 +208,7 @@ def test_files(table):
   assert lines[0] == ['random', '2', '2.5', '75.00 ± 21.21', '15.00', '70.00', '45.00 ± 7.07', '35.00', '60.00',
                       '0.6786 ± 0.4546', '0.50']
   assert lines[1] == ['egnas', '1', '1', '80.00', '10.00', '50.00', '70.00', '10.00', '65.00', '1.0000', '0.50']
-  assert lines[2] == ["the table's best", '', '4', '90.00', '0.00', '', '80.00', '0.00', '', '', '']
+  assert lines[2] == ["the table's best", '', '4', '90.00', '0.00', '', '80.00', '0.00', '', '1.0000', '']
   assert all(set(cell) == {'-'} for cell in rule) and {len(line) for line in (header, rule, *lines)} == {11}
   records = list(csv.DictReader(io.StringIO(writing.rows(comparison))))
   assert [(r['strategy'], r['architecture'], r['valid'], r['queries']) for r in records] == [
