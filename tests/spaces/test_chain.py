@@ -193,8 +193,8 @@ RECORD = ChainArchitecture(4, (0, 1, 0), (3, 5, 3)).to_json()
 
 
 @pytest.mark.parametrize(('record', 'parts'), [
-    (None, ['space None']),
-    ([1], ['space [1]']),
+    (None, ['None is not a record']),
+    ([1], ['[1] is not a record']),
     ({}, ['space None', "'chain'"]),
     ({**RECORD, 'space': 'cell\n'}, [r"'cell\n'", "'chain'"]),
     ({**RECORD, 'version': 2}, ['version 2 is not 1']),
