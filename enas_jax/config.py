@@ -111,9 +111,9 @@ def get_config() -> ConfigDict:
   config.bananas.features = placeholder(str)  # Of 'mlp' and 'ridge': 'flat' or 'paths'; None: the predictor's own choice.
   config.bananas.initial = 10  # Networks drawn at random before the first fit.
   config.bananas.batch = 10  # Networks asked for at once.
-  config.bananas.candidates = 100  # Mutants to choose from.
+  config.bananas.candidates = 200  # Mutants to choose from.
   config.bananas.parents = 10  # The best networks, that are mutated.
-  config.bananas.mutations = 2  # At most, from a parent to a candidate.
+  config.bananas.mutations = 4  # At most, from a parent to a candidate.
 
   config.regularized_evolution = ConfigDict()  # See strategies/regularized_evolution.py.
   config.regularized_evolution.population = 50  # Networks alive; as many are drawn at random first.

@@ -37,7 +37,10 @@ def main(values: flags.FlagValues) -> None:
   """
   config = values.config
   dataset = data.load(config.data.name, data_dir=values.data_dir)
-  with Workdir.open(values.workdir, config, data_checksum=dataset.checksum) as workdir, Progress() as progress, \
+  checksum = dataset.checksum
+  if config.estimator == 'table':
+    checksum += f' {tables.find(spaces.make(config), config.table.name).checksum}'
+  with Workdir.open(values.workdir, config, data_checksum=checksum) as workdir, Progress() as progress, \
        cli.stop_on_sigterm() as stop:
     result = search(config, dataset, workdir, progress, execution=estimators.execution(values, workdir.path),
                     should_stop=lambda: stop.requested)

@@ -92,7 +92,7 @@ class Workdir:
       except OSError:
         temporary.unlink(missing_ok=True)
         raise
-      sync_folder(self.path)
+      sync_folder(target.parent)
 
   def read_json(self, name: str, *, damaged: Callable[[str], None] | None = None) -> Any:
     """What `write_json` wrote, or None where there is no such file.
@@ -143,7 +143,7 @@ class Workdir:
 
   def _forget(self) -> None:
     """Takes the settings back where a first run was refused before it had anything to keep, so that mended ones may follow."""
-    if {file.name for file in self.path.iterdir()} == {'config.json', 'lock'}:
+    if {file.name for file in self.path.iterdir()} <= {'config.json', 'lock', 'compilation_cache', 'lowering.json'}:
       (self.path / 'config.json').unlink()
 
 

@@ -82,6 +82,7 @@ def test_a_table_of_ones_own(find, tmp_path):
 
 @pytest.mark.parametrize(('changes', 'message'), [
     ({'epochs.first': 7}, 'config.epochs.first 7: the table has trainings of other epochs; give 12 or 200'),
+    ({'strategy': 'halving'}, 'config.halving.fidelities (): the table has whole trainings alone; give (12, 200)'),
     ({'table.dataset': 'mnist'}, "table nasbench201 has no data set 'mnist'; it has cifar10, cifar100, imagenet16-120"),
     ({'table.score': 'train'}, "table nasbench201 has no split 'train' of cifar10; it has valid, test"),
     ({'table.name': 'nats_size'}, "table nats_size is of space 'nats_size', not 'nasbench201'"),
@@ -100,3 +101,22 @@ def test_on_the_command_line(runner, tmp_path, capsys):
   assert runner.here('search', tmp_path / 'w', *flags) == 2
   assert capsys.readouterr().err == (
       'error: config.epochs.first 7: the table has trainings of other epochs; give 12 or 200\n')
+
+
+def test_the_folder_is_free_after_a_refusal_and_refuses_another_table(runner, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(search, 'fit', lambda winner, *_, **__: {
+      'architecture': winner.to_json(), 'seconds': 0.0, 'test_accuracy': 0.5, 'params': 1, 'macs': 1})
+  path = tmp_path / 'mine.csv'
+  path.write_text('architecture,mine/valid/5\n22212202,.5\n22212201,.6\n')
+  settings = {**SETTINGS, 'space': 'nasbench_macro', 'table.name': str(path), 'table.dataset': 'mine'}
+
+  def run(**changes):
+    flags = [f'--config.{name}={value}' for name, value in {**settings, **changes}.items()]
+    code = runner.here('search', tmp_path / 'w', *flags)
+    return code, capsys.readouterr().err
+
+  assert run(**{'epochs.first': 7})[0] == 2
+  assert run(**{'epochs.first': 5})[0] == 0
+  path.write_text('architecture,mine/valid/5\n22212202,.5\n22212201,.4\n')
+  code, err = run(**{'epochs.first': 5})
+  assert code == 2 and 'was started on other data' in err

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import os
-import pathlib
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -18,19 +16,23 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from enas_jax import cli, tables
+from enas_jax import cli
 from enas_jax.compare import benchmark, writing
 from enas_jax.compare.benchmark import CHAINS, Benchmark
 from enas_jax.compare.comparison import Comparison
 from enas_jax.compare.pool import Job, run_all
+from enas_jax.config import get_config
 from enas_jax.errors import Stopped, UserError
 from enas_jax.progress import Progress
 from enas_jax.spaces import SPACES
 from enas_jax.strategies import STRATEGIES
 from enas_jax.tables.table import SPLITS
-from enas_jax.workdir import Workdir
+from enas_jax.workdir import Workdir, disk_errors, flatten
 
 SEEDS = 2**32
+FLAGS_INSTEAD = {  # Settings that a comparison takes from its flags or the table, and where from.
+    'space': '--space', 'estimator': 'the table', 'strategy': '--strategies', 'table': '--table, --dataset and --score',
+    'budget': '--queries'}
 
 
 def main(values: flags.FlagValues) -> None:
@@ -44,16 +46,18 @@ def main(values: flags.FlagValues) -> None:
     if values[name].value < least:
       raise UserError(f'--{name}={values[name].value} is below {least}; give at least {least}')
   if not 0 <= config.seed <= SEEDS - values.trials:
-    raise UserError(f'config.seed {config.seed} with {values.trials} trials is outside 0 to {SEEDS - 1}; give a lower one')
+    raise UserError(f'config.seed {config.seed} with {values.trials} trials is outside 0 to {SEEDS - 1}; give one within')
+  _check_settings(config)
   what = _benchmark(values)
   names = _strategies(values.strategies)
   for name in names:  # What is wrong with one of them is said before any of them runs.
     estimator = benchmark.set_up(name, what, config).estimator
   Comparison(table=what.data, **_of(what), trials={})
   settings = ConfigDict({**config.to_dict(), 'compare': dataclasses.asdict(what)})
-  with Workdir.open(values.workdir, settings, data_checksum=_checksum(what)) as workdir, Progress() as progress, \
+  with Workdir.open(values.workdir, settings, data_checksum=what.data.checksum) as workdir, Progress() as progress, \
        cli.stop_on_sigterm() as stop:
-    progress.note(estimator.describe())
+    for notice in filter(None, (workdir.notice, estimator.describe())):
+      progress.note(notice)
     jobs = [(name, config.seed + trial) for name in names for trial in range(values.trials)]
     records = _run(jobs, what, config, workdir, progress, values.processes, should_stop=lambda: stop.requested)
     trials = {name: [records[job] for job in jobs if job[0] == name] for name in names}
@@ -68,8 +72,10 @@ def main(values: flags.FlagValues) -> None:
 def _run(jobs: Sequence[Job], what: Benchmark, config: ConfigDict, workdir: Workdir, progress: Progress,
          processes: int, *, should_stop: Callable[[], bool]) -> dict[Job, dict[str, Any]]:
   """Every trial's record, from its file or computed now and filed."""
-  (workdir.path / 'trials').mkdir(exist_ok=True)
-  known = {job: r for job in jobs if (r := workdir.read_json(_file(*job), damaged=progress.note)) is not None}
+  with disk_errors(workdir.path):
+    (workdir.path / 'trials').mkdir(exist_ok=True)
+  stored = {job: workdir.read_json(_file(*job), damaged=progress.note) for job in jobs}
+  known = {job: record for job, record in stored.items() if isinstance(record, dict) and set(record) == benchmark.FIELDS}
   missing = [job for job in jobs if job not in known]
   progress.note(f'{len(missing)} trials to run, {len(known)} are there')
   if not missing:
@@ -94,6 +100,15 @@ def _run(jobs: Sequence[Job], what: Benchmark, config: ConfigDict, workdir: Work
 
 def _file(name: str, seed: int) -> str:
   return f'trials/{name.replace(":", "-")}-{seed}.json'
+
+
+def _check_settings(config: ConfigDict) -> None:
+  """Raises UserError for a setting that would be of no effect."""
+  defaults = flatten(get_config().to_dict())
+  for field, value in flatten(config.to_dict()).items():
+    group = field.partition('.')[0]
+    if group in FLAGS_INSTEAD and value != defaults[field]:
+      raise UserError(f'--config.{field}={value} is of no effect here: that comes from {FLAGS_INSTEAD[group]}')
 
 
 def _benchmark(values: flags.FlagValues) -> Benchmark:
@@ -125,20 +140,17 @@ def _strategies(names: Sequence[str]) -> list[str]:
   return list(dict.fromkeys(names))
 
 
-def _checksum(what: Benchmark) -> str:
-  """Of the table's files, so that results of another table are not taken for this one's."""
-  card = tables.cards().get(what.data.name)
-  content = ' '.join(card['files'].values()).encode() if card else pathlib.Path(what.data.name).read_bytes()
-  return hashlib.sha256(content).hexdigest()
-
-
 def _define_flags(values: flags.FlagValues) -> None:
-  flags.DEFINE_string('space', 'nasbench201', 'The search space, one that a table is there for.', flag_values=values)
+  flags.DEFINE_string(
+      'space', 'nasbench201', 'The search space: nasbench201, nats_size, nasbench101, nasbench_macro, or any with --table.',
+      flag_values=values)
   flags.DEFINE_string('dataset', 'cifar10', 'A data set of the table.', flag_values=values)
   flags.DEFINE_string(
-      'table', None, 'A table that comes with the package, or a CSV or npz file of your own. Default: the space\'s.',
-      flag_values=values)
-  flags.DEFINE_list('strategies', ['random', 'regularized_evolution'], 'Names with commas between.', flag_values=values)
+      'table', None, "A table that comes with the package, a CSV or npz file of your own, or a benchmark's official file. "
+      "Default: the space's.", flag_values=values)
+  flags.DEFINE_list(
+      'strategies', ['random', 'regularized_evolution'], f"Some of {', '.join(sorted(STRATEGIES))}, with commas between; "
+      f"{CHAINS} behind one shows it the table as chains, as egnas and evolution see it.", flag_values=values)
   flags.DEFINE_integer('queries', 192, 'Budget of a trial, in trainings at the highest fidelity.', flag_values=values)
   flags.DEFINE_integer('trials', 10, 'Trials a strategy; their seeds are config.seed and those after it.', flag_values=values)
   flags.DEFINE_string(

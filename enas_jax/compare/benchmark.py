@@ -23,6 +23,7 @@ from enas_jax.types import Architecture, Task
 
 TASKS = {'cifar10': Task((32, 32, 3), 10), 'cifar100': Task((32, 32, 3), 100), 'imagenet16-120': Task((16, 16, 3), 120)}
 WALKERS = ('egnas', 'evolution')  # Strategies that walk in depth and width: they see the table as chains.
+FIELDS = {'strategy', 'seed', 'seconds', 'queries'}  # Of a trial's record.
 CHAINS = ':chains'  # Behind another strategy's name: it sees the chains, too, as a fair control.
 
 
@@ -102,14 +103,15 @@ def set_up(name: str, benchmark: Benchmark, config: ConfigDict) -> Trial:
 
 
 def run(name: str, benchmark: Benchmark, config: ConfigDict, seed: int) -> dict[str, Any]:
-  """Runs a trial. Returns a plain record: `strategy`, `seed`, `seconds` (wall-clock) and `queries`.
+  """Runs a trial. Returns a plain record: `strategy`, `seed`, `seconds` (wall-clock, once the table is there) and `queries`.
 
   A query is [architecture, epochs, accuracy or None, reason of a failure]; they stand in the order asked. What is past the
   budget is refused, and is none.
   """
+  to_string = benchmark.data.space.to_string
   started = time.perf_counter()
   trial = set_up(name, benchmark, config)
-  strategy, to_string = trial.strategy, benchmark.data.space.to_string
+  strategy = trial.strategy
   state, answers, queries = strategy.init(seed), {}, []
   while not strategy.done(state):
     requests, state = strategy.ask(state)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from enas_jax.compare.benchmark import CHAINS, WALKERS
 from enas_jax.errors import UserError
 from enas_jax.strategies.hypervolume import hypervolume
 from enas_jax.tables import Table
@@ -103,8 +104,8 @@ class Comparison:
   def summary(self) -> list[dict[str, Any]]:
     """A record a strategy; accuracies and regrets are fractions, `mean` and `std` (of a sample) over trials that succeeded.
 
-    `regret` is the distance to the table's best of the split. `random` is what the control's best has, in the mean, after as
-    many queries.
+    `regret` is the distance to the table's best of the split. `random` is what random search's best has, in the mean, after as
+    many queries: for a strategy that sees chains, random search among them where that was run.
     """
     return [self._summarise(name) for name in self.trials]
 
@@ -130,15 +131,18 @@ class Comparison:
       mean = float(last.mean()) if len(last) else None
       record[split] = {
           'mean': mean, 'std': float(last.std(ddof=1)) if len(last) > 1 else None,
-          'regret': None if mean is None else self.optimum(split) - mean, 'random': self._control(split, spent)}
+          'regret': None if mean is None else self.optimum(split) - mean, 'random': self._control(name, split, spent)}
     if self.objectives:
       record['hypervolume'] = _moments([self._hypervolume(f.rows) for f in found])
     return {**record, 'seconds': statistics.fmean(f.seconds for f in found)}
 
-  def _control(self, split: str, spent: float) -> float | None:
-    if CONTROL not in self.trials or spent < 1:
+  def _control(self, name: str, split: str, spent: float) -> float | None:
+    control = CONTROL
+    if (name in WALKERS or name.endswith(CHAINS)) and CONTROL + CHAINS in self.trials:
+      control += CHAINS
+    if control not in self.trials or spent < 1:
       return None
-    at_equal = self.curve(CONTROL, split)[:, min(round(spent), self.queries) - 1]
+    at_equal = self.curve(control, split)[:, min(round(spent), self.queries) - 1]
     return None if np.isnan(at_equal).all() else float(np.nanmean(at_equal))
 
   def _follow(self, record: Mapping[str, Any]) -> Found:

@@ -37,7 +37,8 @@ def markdown(comparison: Comparison) -> str:
   padded = [[text.ljust(max(map(len, column))) for text in column] for column in texts]
   lines = ['| ' + ' | '.join(cells) + ' |' for cells in zip(*padded, strict=True)]
   rule = '| ' + ' | '.join('-' * len(column[0]) for column in padded) + ' |'
-  return '\n'.join([lines[0], rule, *lines[1:]])
+  notes = ['', 'Chosen by test accuracy, so these are optimistic.'] if comparison.score == 'test' else []
+  return '\n'.join([lines[0], rule, *lines[1:], *notes])
 
 
 def rows(comparison: Comparison) -> str:

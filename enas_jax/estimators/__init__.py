@@ -58,6 +58,8 @@ def _table(config: ConfigDict, space: SearchSpace) -> TableEstimator:
   objectives = config.nsga2.objectives if config.strategy == 'nsga2' else ()
   table = tables.find(space, config.table.name)
   estimator = TableEstimator(table, config.table.dataset, score=config.table.score, required=tuple(objectives))
+  if config.strategy == 'halving' and not config.halving.fidelities:
+    raise UserError(f'config.halving.fidelities (): the table has whole trainings alone; give {estimator.fidelities}')
   by_rung = config.strategy == 'halving' and config.halving.fidelities
   for epochs in by_rung or (config.epochs.first,):
     if epochs not in estimator.fidelities:

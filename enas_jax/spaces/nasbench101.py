@@ -68,7 +68,7 @@ class NasBench101Architecture:
     object.__setattr__(self, 'operations', operations)
     for name in ('channels', 'cells', 'stacks'):
       value = getattr(self, name)
-      if not isinstance(value, int) or value < 1:
+      if type(value) is not int or value < 1:
         raise UserError(f'nasbench101: {name} {value!r} is not an integer of at least 1')
     if self.channels < self.branches:
       raise UserError(f'nasbench101: {self.channels} channels are fewer than the {self.branches} vertices that share them; '

@@ -100,7 +100,7 @@ class NasBench201Architecture:
     if len(self.operations) != len(EDGES):
       raise UserError(f'nasbench201: {len(self.operations)} operations; give {len(EDGES)}, one an edge')
     for (source, node), operation in zip(EDGES, self.operations, strict=True):
-      if operation not in range(len(OPERATIONS)):
+      if type(operation) is not int or operation not in range(len(OPERATIONS)):
         raise UserError(f'nasbench201: operation {operation!r} on edge {source}->{node} is outside 0 to {len(OPERATIONS) - 1}')
     for name in ('channels', 'cells'):
       value = getattr(self, name)
@@ -166,8 +166,10 @@ class NasBench201Space:
 
   def mutate(self, architecture: NasBench201Architecture, rng: np.random.Generator) -> NasBench201Architecture:
     """One of the `neighbours`, uniform."""
-    neighbours = list(self.neighbours(architecture))
-    return neighbours[int(rng.integers(len(neighbours)))]
+    edge, step = int(rng.integers(len(EDGES))), int(rng.integers(1, len(OPERATIONS)))
+    operations = list(architecture.operations)
+    operations[edge] = (operations[edge] + step) % len(OPERATIONS)
+    return dataclasses.replace(architecture, operations=tuple(operations))
 
   def neighbours(self, architecture: NasBench201Architecture) -> Iterator[NasBench201Architecture]:
     """Another operation on one edge: 24 cells."""

@@ -72,7 +72,7 @@ class NasBenchMacroArchitecture:
     if len(self.operations) != LAYERS:
       raise UserError(f'nasbench_macro: {len(self.operations)} operations; give {LAYERS}, one a layer')
     for i, operation in enumerate(self.operations):
-      if operation not in range(len(OPERATIONS)):
+      if type(operation) is not int or operation not in range(len(OPERATIONS)):
         raise UserError(f'nasbench_macro: operation {operation!r} at layer {i} is none of 0 to 2 ({", ".join(OPERATIONS)})')
 
   def stages(self) -> Iterator[tuple[int, ...]]:
@@ -122,8 +122,10 @@ class NasBenchMacroSpace:
 
   def mutate(self, architecture: NasBenchMacroArchitecture, rng: np.random.Generator) -> NasBenchMacroArchitecture:
     """One of the `neighbours`, uniform."""
-    neighbours = list(self.neighbours(architecture))
-    return neighbours[int(rng.integers(len(neighbours)))]
+    layer, step = int(rng.integers(len(architecture.operations))), int(rng.integers(1, len(OPERATIONS)))
+    operations = list(architecture.operations)
+    operations[layer] = (operations[layer] + step) % len(OPERATIONS)
+    return NasBenchMacroArchitecture(tuple(operations))
 
   def neighbours(self, architecture: NasBenchMacroArchitecture) -> Iterator[NasBenchMacroArchitecture]:
     """Another operation at one layer: 16 members."""

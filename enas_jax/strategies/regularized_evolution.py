@@ -58,7 +58,8 @@ class RegularizedEvolution:
 
   def ask(self, state: History) -> tuple[Sequence[Request], History]:
     """The next of the initial population, or children; at most a batch."""
-    return tuple(Request(a, self._schedules.of_macro(a), phase='evolution') for a in self._next(state)), state
+    phase = 'start' if self._missing(state) else 'evolution'
+    return tuple(Request(a, self._schedules.of_macro(a), phase=phase) for a in self._next(state)), state
 
   def tell(self, state: History, evaluations: Sequence[Evaluation]) -> History:
     """Takes the answers to the last `ask`."""
@@ -93,11 +94,14 @@ class RegularizedEvolution:
     """Reads `to_json`."""
     return History.from_json(record, self._space)
 
+  def _missing(self, state: History) -> int:
+    """How many the initial population lacks."""
+    return max(0, self._population - len(state.successes()))
+
   def _next(self, state: History) -> tuple[Architecture, ...]:
     population = state.successes()[-self._population:]
-    missing = self._population - len(population)
     room = self._budget.room(state.spent, self._batch)
-    if missing:
+    if missing := self._missing(state):
       return draw(self._space, state.seed, tuple(state.answers), min(room, missing))
 
     def child(rng: np.random.Generator) -> Architecture:

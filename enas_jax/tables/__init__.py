@@ -20,7 +20,7 @@ from enas_jax.tables import files, hwnasbench_file, nasbench101_tfrecord, nats_f
 from enas_jax.tables.members import members
 from enas_jax.tables.table import Table
 
-__all__ = ['Table', 'cards', 'find', 'load', 'members', 'read']
+__all__ = ['Table', 'cards', 'find', 'load', 'members', 'read', 'save']
 
 DATA = Path(__file__).parent / 'data'
 
@@ -82,6 +82,11 @@ def read(path: str | Path, space: SearchSpace) -> Table:
     kinds = ', '.join(filter(None, (kind.strip('/') for kind in _READERS)))
     raise UserError(f"table {path}: '{path.suffix}' is not one of {kinds}; for NATS-Bench give its folder")
   return files.table_of(str(path), space, _READERS[suffix](path))
+
+
+def save(table: Table, path: str | Path) -> None:
+  """Writes a table as npz, which `read` takes in a moment: for official files, whose reading takes minutes."""
+  files.write(Path(path), table.space, table.keys, table.architectures, table.columns)
 
 
 def _nasbench101(path: Path) -> dict[str, np.ndarray]:

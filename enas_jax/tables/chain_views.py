@@ -59,7 +59,10 @@ class NasBenchMacroChains(ChainSpace):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NatsSizeChains(ChainSpace):
-  """All five sizes of NATS-Bench's size space at one width; a layer of operation 1 is a step of 8 channels wider."""
+  """All five sizes of NATS-Bench's size space at one width; a layer of operation 1 is a step of 8 channels wider.
+
+  224 members, which are 218 of its 32,768 rows.
+  """
 
   min_depth: int = 5
   max_depth: int = 5

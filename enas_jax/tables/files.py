@@ -69,12 +69,14 @@ def read_csv(path: Path) -> dict[str, np.ndarray]:
   Raises:
     UserError: the file cannot be read, a row has another number of fields than the header, or a field is no number.
   """
+  data = _bytes(path)
   try:
-    header, *lines = csv.reader(io.StringIO(_bytes(path).decode('utf-8-sig')), strict=True)
+    header, *lines = filter(None, csv.reader(io.StringIO(data.decode('utf-8-sig')), strict=True))
   except (ValueError, csv.Error) as error:
     raise UserError(f'{path} is not CSV with a header ({error}); give for example architecture,cifar10/valid/200') from error
-  if len(set(header)) < len(header) or '' in header:
-    raise UserError(f'{path}: the header is {",".join(header)}; give each column a name of its own')
+  header = [name.strip() for name in header]
+  if len(set(header)) < len(header) or {'', 'format', 'space', 'key'} & set(header):
+    raise UserError(f'{path}: the header is {",".join(header)}; give each column a name of its own, none format, space or key')
   for number, line in enumerate(lines, 2):
     if len(line) != len(header):
       raise UserError(f'{path}, line {number}: {len(line)} fields, not {len(header)} as in the header')

@@ -1,4 +1,4 @@
-"""A part of a space: the rows of a table that does not hold all of it."""
+"""A part of a space: the rows of a table."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -19,6 +19,8 @@ class Members:
     self._near: dict[Architecture, tuple[Architecture, ...]] = {}
 
   def __getattr__(self, name: str) -> Any:
+    if name.startswith('_'):  # As copying asks for, before there is a table.
+      raise AttributeError(name)
     return getattr(self._table.space, name)
 
   def sample(self, rng: np.random.Generator) -> Architecture:
@@ -50,5 +52,6 @@ class Members:
 
 
 def members(table: Table) -> SearchSpace:
-  """What a search on the table can draw from: its space, or its rows where it lacks some of the space."""
-  return table.space if len(table) == table.space.size() else Members(table)
+  """What a search on the table can draw from: its space, or its rows where it lacks some, or each is many architectures."""
+  is_whole = len(table) == table.space.size() and table.keys.dtype.kind != 'S'
+  return table.space if is_whole else Members(table)

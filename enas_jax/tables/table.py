@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import hashlib
 import re
 from collections.abc import Mapping
 
@@ -94,6 +95,14 @@ class Table:
     siblings = [c for c in self.columns if c.rpartition('/')[0] == name.rpartition('/')[0]]
     known = siblings or difflib.get_close_matches(name, self.columns, n=3, cutoff=0.3) or self.datasets
     raise UserError(f"table {self.name} has no column '{name}'; it has {', '.join(known)}")
+
+  @functools.cached_property
+  def checksum(self) -> str:
+    """SHA-256, in hexadecimal, of the keys and columns: results of one table are not taken for another's."""
+    digest = hashlib.sha256()
+    for name, values in (('key', self.keys), *sorted(self.columns.items())):
+      digest.update(f'{name} {values.dtype} {len(values)} '.encode() + np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
   @property
   def datasets(self) -> tuple[str, ...]:

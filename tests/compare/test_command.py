@@ -209,7 +209,28 @@ def test_a_table_that_changed(refused, tmp_path, monkeypatch):
   file.write_text('architecture,cifar10/valid/9\n00000000,.5\n00000001,.6\n')
   assert here(tmp_path / 'w', *flags) == 0
   file.write_text('architecture,cifar10/valid/9\n00000000,.5\n00000001,.7\n')
+  benchmark._find.cache_clear()  # Another process reads anew.
   assert 'was started on other data' in refused(*flags)
+
+
+@pytest.mark.parametrize(('field', 'instead'), [
+    ('space=nats_size', '--space'), ('strategy=random', '--strategies'), ('table.dataset=cifar100', '--dataset'),
+    ('budget.evaluations=7', '--queries'), ('estimator=table', 'the table')])
+def test_settings_that_flags_decide_are_refused(refused, field, instead):
+  message = refused(f'--config.{field}')
+  assert field.split('=')[0] in message and 'no effect' in message and instead in message
+
+
+@pytest.mark.parametrize('text', ['{}', '[]', '{"strategy": "random"}'])
+def test_a_trial_without_its_fields_is_run_again(tmp_path, monkeypatch, text):
+  monkeypatch.setattr(command, 'run_all', run_here)
+  flags = ('--space=nasbench_macro', '--queries=2', '--trials=1', '--strategies=random')
+  assert here(tmp_path, *flags) == 0
+  file = tmp_path / 'trials/random-0.json'
+  before = json.loads(file.read_text())
+  file.write_text(text)
+  assert here(tmp_path, *flags) == 0
+  assert json.loads(file.read_text())['queries'] == before['queries']
 
 
 def start(workdir, *more):
