@@ -20,7 +20,7 @@ from enas_jax.estimators.memory import keep_freed_memory
 from enas_jax.estimators.population import Layout, PopulationProgram
 from enas_jax.estimators.program import TrainingData
 from enas_jax.estimators.slots import train_one
-from enas_jax.networks.stacked_chain import Capacity
+from enas_jax.networks.stacked_weights import Capacity
 from enas_jax.spaces.chain import ChainArchitecture
 from enas_jax.types import Request, Schedule
 
@@ -52,7 +52,7 @@ def main():
       for _ in train_one(program, request, seed=0, score=False):
         times.append((time.process_time() - start) / STEPS)
         start = time.process_time()
-      macs, elements = packing._work(architecture, dataset.task)
+      macs, elements = packing.work(architecture, dataset.task)
       features = [6 * macs * args.batch / 1e9, 4 * elements * packing.PASSES * args.batch / 1e9, depth + 2]
       rows.append((architecture, min(times[1:]), features))
   measured, features = np.array([r[1] for r in rows]), np.array([r[2] for r in rows])

@@ -1,11 +1,16 @@
 """Fixtures: a search so small that it takes seconds, 8 x 8 images of four classes and networks of depth 3."""
+import contextlib
+import os
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
+from compiled_once import compiled_once
 from run_records import write_images
 
 from enas_jax import cli, get_config, search, train
+from enas_jax.estimators import alone, trained
 
 SETTINGS = {  # Every setting that matters here, whatever the defaults are.
     'training.batch_size': 32, 'training.learning_rate': 0.1,
@@ -29,7 +34,7 @@ class Runner:
   """Runs the commands on the small search, in this process or in one of their own."""
 
   def __init__(self, images):
-    self.images = images
+    self.images, self._program = images, compiled_once()
 
   def settings(self, **changes):
     """As `SETTINGS`, with these changed."""
@@ -45,11 +50,14 @@ class Runner:
     """The command line. `more` are flags beside the settings."""
     return [f'--workdir={workdir}', *(f'--config.{name}={value}' for name, value in self.settings(**changes).items()), *more]
 
-  def start(self, command, workdir, *more, **changes):
-    """The command as a process of its own, its output to be read line by line."""
+  def start(self, command, workdir, *more, devices=1, **changes):
+    """The command as a process of its own, its output to be read line by line.
+
+    One device, as in this process: programs for several are others, to be compiled anew.
+    """
     return subprocess.Popen(
         [sys.executable, '-m', f'enas_jax.{command}', *self.arguments(workdir, *more, **changes)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, 'JAX_NUM_CPU_DEVICES': str(devices)})
 
   def process(self, command, workdir, *more, **changes):
     """The command as a process of its own, to its end: its output."""
@@ -61,9 +69,17 @@ class Runner:
   def here(self, command, workdir, *more, **changes):
     """The command in this process: its exit code."""
     main, define_flags = COMMANDS[command]
-    with pytest.raises(SystemExit) as ended:
+    with self.compiled_once(), pytest.raises(SystemExit) as ended:
       cli.run(main, define_flags=define_flags, argv=[command, *self.arguments(workdir, *more, **changes)])
     return ended.value.code or 0
+
+  @contextlib.contextmanager
+  def compiled_once(self):
+    """Within, programs that are compiled already are taken again."""
+    with contextlib.ExitStack() as stack:
+      for module in (alone, trained):
+        stack.enter_context(mock.patch.object(module, 'PopulationProgram', self._program))
+      yield
 
 
 @pytest.fixture(scope='session')

@@ -42,7 +42,7 @@ def finished(undisturbed, tmp_path):
 
 SETTINGS = [
     ('space', 'grid', "config.space 'grid' is unknown; give one of chain"),
-    ('strategy', 'annealing', "config.strategy 'annealing' is unknown; give one of egnas, evolution, halving, random"),
+    ('strategy', 'annealing', "config.strategy 'annealing' is unknown; give one of bananas, egnas, evolution, halving, "),
     ('estimator', 'guess', "config.estimator 'guess' is unknown; give "),
     ('seed', -1, 'config.seed -1 is outside 0 to '),
     ('seed', 2**32, 'config.seed 4294967296 is outside 0 to 4294967295'),
@@ -199,11 +199,10 @@ def test_no_architecture(refused, tmp_path):
   assert 'Is a directory' in refused(f'--architecture={tmp_path}', command='train')
 
 
-@pytest.mark.slow
-def test_training_of_another_architecture(runner, refused, tmp_path):
-  file = write_architecture(tmp_path, CHAIN)
-  assert runner.here('train', tmp_path / 'w', f'--architecture={file}', **{'epochs.final': 1}) == 0
-  write_architecture(tmp_path, {**CHAIN, 'width': 1})
+def test_training_of_another_architecture(undisturbed, runner, refused, tmp_path):
+  architecture = f'--architecture={undisturbed}/architecture.json'
+  assert runner.here('train', tmp_path / 'w', architecture, **{'epochs.final': 1}) == 0
+  file = write_architecture(tmp_path, {**CHAIN, 'width': 9})
   line = refused(f'--architecture={file}', command='train', **{'epochs.final': 1})
   assert 'trains another architecture; choose another --workdir' in line
 

@@ -18,7 +18,7 @@ from enas_jax.workdir import Workdir
 
 pytest_plugins = ['search_fixtures']
 
-KILLS = 10
+KILLS = 5
 FINAL = 'final training of'
 
 
@@ -50,7 +50,7 @@ def own_cache(undisturbed, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures('own_cache')
-def test_kill_at_ten_random_moments(undisturbed, runner, tmp_path):
+def test_kill_at_random_moments(undisturbed, runner, tmp_path):
   """Each moment is an event of the whole run (a start, a candidate, an epoch) and a random time after it."""
   workdir, random = tmp_path / 'w', np.random.default_rng(0)
   search, epochs = len(ledger(undisturbed)), read(undisturbed, 'result.json')['epochs']
@@ -118,7 +118,8 @@ def stop_in_final_training(runner, workdir, steps):
 
   progress.phase = phase
   one_step_a_call = mock.patch.multiple(slots, FIRST_STEPS=1, CALL_SECONDS=0)
-  with Workdir.open(workdir, config, data_checksum=dataset.checksum) as folder, one_step_a_call, pytest.raises(Stopped):
+  with (Workdir.open(workdir, config, data_checksum=dataset.checksum) as folder, runner.compiled_once(), one_step_a_call,
+        pytest.raises(Stopped)):
     search.search(config, dataset, folder, progress, should_stop=should_stop)
 
 

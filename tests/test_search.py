@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from run_records import files, ledger, read, same_run
+from run_records import files, ledger, read, same_run, same_training
 from synthetic_estimator import estimate
 
 import enas_jax
@@ -16,6 +16,9 @@ from enas_jax.types import Evaluation
 from enas_jax.workdir import Workdir
 
 pytest_plugins = ['search_fixtures']
+
+HALVING = {  # Three candidates of unequal layers: one program.
+    'halving.candidates': 3, 'chain.max_depth': 4, 'chain.kernels': (3,), 'epochs.first': 3, 'epochs.final': 1}
 
 
 class Table:
@@ -131,9 +134,11 @@ def test_the_window_changes_no_decision(undisturbed, runner, tmp_path):
     assert known[record['key']] == record
 
 
-@pytest.mark.parametrize(('strategy', 'phases'), [('random', ['random']), ('evolution', ['macro', 'micro'])])
-def test_other_strategies(runner, tmp_path, strategy, phases):
-  assert runner.here('search', tmp_path, strategy=strategy) == 0
+@pytest.mark.parametrize(('strategy', 'phases', 'changes'), [
+    ('random', ['random'], {}), ('evolution', ['macro', 'micro'], {}),
+    ('halving', ['rung 1', 'rung 2'], HALVING)])
+def test_other_strategies(runner, tmp_path, strategy, phases, changes):
+  assert runner.here('search', tmp_path, strategy=strategy, **changes) == 0
   records, result = ledger(tmp_path), read(tmp_path, 'result.json')
   assert len(records) == result['evaluations'] <= 4
   assert list(dict.fromkeys(record['request']['phase'] for record in records)) == phases
@@ -143,7 +148,20 @@ def test_other_strategies(runner, tmp_path, strategy, phases):
   assert enas_jax.load(tmp_path).architecture.to_json() == result['architecture']
 
 
-def test_another_seed_is_another_run(undisturbed, runner, tmp_path):
+@pytest.mark.slow
+def test_on_two_devices_with_two_slots_each_it_is_the_same(runner, tmp_path):
+  """A whole rung trains at once: on one device one after the other, or all beside each other."""
+  assert runner.here('search', tmp_path / 'one', strategy='halving', **HALVING) == 0
+  out = runner.process('search', tmp_path / 'two', '--slots=2', devices=2, strategy='halving', **HALVING)
+  assert '2 cpu devices, 2 candidates each in turn' in out
+  one, two = (sorted(ledger(tmp_path / workdir), key=str) for workdir in ('one', 'two'))
+  assert one == two and len(one) == 4
+  same_training(tmp_path / 'one', tmp_path / 'two')
+
+
+def test_another_seed_is_another_run(undisturbed, runner, tmp_path, monkeypatch):
+  monkeypatch.setattr(search, 'fit', lambda winner, *_, **__: {
+      'architecture': winner.to_json(), 'test_accuracy': 0.5, 'params': 1, 'macs': 1, 'seconds': 0.0})
   assert runner.here('search', tmp_path, seed=1) == 0
   assert ledger(tmp_path)[0]['key'] == ledger(undisturbed)[0]['key']
   losses = [ledger(workdir)[0]['evaluation']['metrics']['train_loss'] for workdir in (tmp_path, undisturbed)]

@@ -14,7 +14,7 @@ from enas_jax.estimators.slots import EpochResult, train_one
 from enas_jax.estimators.trained import Execution
 from enas_jax.estimators.training import Snapshot, train
 from enas_jax.networks import build
-from enas_jax.networks.stacked_chain import Capacity
+from enas_jax.networks.stacked_weights import Capacity
 from enas_jax.spaces.chain import ChainArchitecture
 from enas_jax.types import Architecture, Request
 

@@ -12,7 +12,8 @@ import numpy as np
 from enas_jax.errors import UserError
 from enas_jax.estimators.population import CPU_OPTIONS
 from enas_jax.networks.planes import LOWERINGS
-from enas_jax.networks.stacked_chain import Capacity, StackedChain, initial, pack, plan
+from enas_jax.networks.stacked_chain import StackedChain
+from enas_jax.networks.stacked_weights import Capacity, initial, pack, plan
 from enas_jax.spaces.chain import ChainArchitecture
 from enas_jax.types import Task
 
@@ -66,7 +67,8 @@ def trial(dtype: jnp.dtype) -> dict[str, float]:
 
     def step(params, stats, network=network, candidate=candidate):
       def one(params, stats):
-        return network.loss_and_gradients(params, stats, candidate, candidate.counts, images, labels).gradients
+        forward = network.forward(params, stats, candidate, candidate.counts, images, network.scratch(images.shape), True)
+        return network.backward(params, candidate, candidate.counts, images, labels, forward)
       return jax.vmap(one)(params, stats)
 
     options = CPU_OPTIONS if jax.default_backend() == 'cpu' else None

@@ -10,8 +10,8 @@ import dataclasses
 import functools
 import math
 
-from enas_jax.networks.stacked_chain import Capacity
-from enas_jax.spaces.chain import OPERATIONS, SEPARABLE, ChainArchitecture, ChainSpace
+from enas_jax.networks.stacked_weights import Capacity
+from enas_jax.spaces.chain import OPERATIONS, ChainArchitecture, ChainSpace
 from enas_jax.types import Task
 
 
@@ -51,25 +51,21 @@ def rates(platform: str) -> Rates:
 def step_seconds(architecture: ChainArchitecture, task: Task, batch_size: int, rates_: Rates, *, width: int = 0) -> float:
   """Of a training step, with the channels padded to those of `width`; 0: its own."""
   padded = dataclasses.replace(architecture, width=max(width, architecture.width))
-  macs, elements = _work(padded, task)
+  macs, elements = work(padded, task)
   gflops, gbytes = 6 * macs * batch_size / 1e9, 4 * elements * PASSES * batch_size / 1e9
   return gflops * rates_.per_gflop + gbytes * rates_.per_gbyte + (architecture.depth + 2) * rates_.per_layer
 
 
 @functools.lru_cache(maxsize=4096)
-def _work(architecture: ChainArchitecture, task: Task) -> tuple[int, int]:
-  """Multiply-adds and elements of planes of a forward pass on one image."""
-  height, width, channels = task.image_shape
-  macs = 9 * channels * architecture.stem_channels * height * width
+def work(architecture: ChainArchitecture, task: Task) -> tuple[int, int]:
+  """Of a forward pass on one image, the head aside: multiply-adds, and elements of the planes that layers read and write."""
+  height, width, _ = task.image_shape
   elements = architecture.stem_channels * height * width
   for layer in architecture.layers():
     elements += layer.in_channels * height * width
     height, width = -(-height // layer.stride), -(-width // layer.stride)
-    taps = layer.kernel**2 * layer.in_channels
-    weights = taps + layer.in_channels * layer.out_channels if layer.operation == SEPARABLE else taps * layer.out_channels
-    macs += weights * height * width
     elements += layer.out_channels * height * width
-  return macs, elements
+  return ChainSpace().macs(architecture, dataclasses.replace(task, num_classes=0)), elements
 
 
 @dataclasses.dataclass(frozen=True)

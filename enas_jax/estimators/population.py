@@ -20,16 +20,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from enas_jax.data.augment import augment, normalise
 from enas_jax.estimators.program import Hyperparameters, Tally, TrainingData, TrainState, memory_bytes, optimizer
-from enas_jax.networks.stacked_chain import (
-    Capacity,
-    Plan,
-    StackedChain,
-    initial,
-    pack,
-    plan,
-    scratch_of,
-    unpack,
-)
+from enas_jax.networks.stacked_chain import StackedChain, scratch_of
+from enas_jax.networks.stacked_weights import Capacity, Plan, initial, pack, plan, unpack
 from enas_jax.spaces.chain import ChainArchitecture
 from enas_jax.types import Architecture
 
@@ -128,7 +120,7 @@ class PopulationProgram:
     compile_seconds: spent on tracing and compiling.
     memory_bytes: that training needs on each device beside the data, as the compiler reports it.
     member_bytes: the part of it that the members take from the start.
-    cost_analysis: the compiler's count for one device, where it tells.
+    compiled: what `advance` runs: its text, the compiler's count for one device.
   """
 
   def __init__(self, capacity: Capacity, data: TrainingData, *, batch_size: int, keep_last_batch: bool, layout: Layout,
@@ -144,17 +136,12 @@ class PopulationProgram:
     self.members = jax.device_put(
         jax.tree.map(lambda x: np.zeros((layout.total, *x.shape), x.dtype), self._template), layout.sharding('candidates'))
     advance = self._over_devices(self._advance, self.members, self._control(), arrays=True)
-    self._compiled = jax.jit(advance, donate_argnums=0).lower(self.members, self._control(), self._arrays).compile(
+    self.compiled = jax.jit(advance, donate_argnums=0).lower(self.members, self._control(), self._arrays).compile(
         compiler_options=CPU_OPTIONS if layout.devices[0].platform == 'cpu' else None)
     self._insert = self._compile_insert()
     self.compile_seconds = time.perf_counter() - start
     self.member_bytes = sum(x.nbytes for x in jax.tree.leaves(self.members)) // layout.groups
-    self.memory_bytes = self.member_bytes + memory_bytes(self._compiled)
-    self.cost_analysis = self._compiled.cost_analysis()
-
-  def text(self) -> str:
-    """The compiled program, as the compiler writes it."""
-    return self._compiled.as_text()
+    self.memory_bytes = self.member_bytes + memory_bytes(self.compiled)
 
   def initial(self, architecture: Architecture, rng: np.random.Generator) -> TrainState:
     """Fresh weights, on the host."""
@@ -198,7 +185,7 @@ class PopulationProgram:
 
   def advance(self, control: Control) -> tuple[Tally, jax.Array]:
     """Trains and scores as told. Returns, each [slots]: tallies of the epoch so far; right answers on the scoring part."""
-    self.members, tally, correct = self._compiled(self.members, control, self._arrays)
+    self.members, tally, correct = self.compiled(self.members, control, self._arrays)
     return tally, correct
 
   @functools.cached_property

@@ -49,11 +49,10 @@ class Trained(NamedTuple):
 
 @dataclasses.dataclass
 class Usage:
-  """Of the slots: `busy` and `available` in predicted seconds of work, over all devices; `calls` of the program."""
+  """Of the slots: `busy` and `available` in predicted seconds of work, over all devices."""
 
   busy: float = 0.0
   available: float = 0.0
-  calls: int = 0
 
 
 @dataclasses.dataclass
@@ -107,7 +106,7 @@ def train_in_slots(program: PopulationProgram, requests: Sequence[Request], *, s
     work = [sum(r.cost * steps[slot] for slot, r in running.items() if slot // layout.slots == device)
             for device in range(layout.groups)]
     pace = seconds / max(work)
-    usage.busy, usage.available, usage.calls = usage.busy + sum(work), usage.available + max(work) * len(work), usage.calls + 1
+    usage.busy, usage.available = usage.busy + sum(work), usage.available + max(work) * len(work)
     for slot, r in list(running.items()):
       r.seconds += seconds / len(running)
       r.step += steps[slot]

@@ -20,7 +20,7 @@ from enas_jax.estimators.population import Layout, PopulationProgram
 from enas_jax.estimators.program import Program, TrainingData
 from enas_jax.estimators.slots import EpochResult, Progressed, Usage, train_in_slots
 from enas_jax.estimators.training import train, train_macs
-from enas_jax.networks.stacked_chain import Capacity
+from enas_jax.networks.stacked_weights import Capacity
 from enas_jax.spaces import SearchSpace
 from enas_jax.spaces.chain import ChainArchitecture
 from enas_jax.types import Evaluation, Request

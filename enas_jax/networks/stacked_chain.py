@@ -11,73 +11,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from enas_jax.networks.planes import barrier, column, convolution, depthwise, pointwise, sums
-from enas_jax.spaces.chain import SEPARABLE, STEM_KERNEL, ChainArchitecture, Layer
-from enas_jax.types import Task
+from enas_jax.networks.stacked_weights import BODIES, DOUBLE1, DOUBLE2, SITES, Capacity, Plan, Weights
+from enas_jax.spaces.chain import SEPARABLE
 
 EPSILON, MOMENTUM = 1e-5, 0.9  # Of batch norm, as in networks/chain.py.
-# Where a layer stands: the first (2W to W channels), the two that double, and the bodies between.
-ENTRY, BODY1, DOUBLE1, BODY2, DOUBLE2, BODY3 = SITES = ('entry', 'body1', 'double1', 'body2', 'double2', 'body3')
-BODIES = (BODY1, BODY2, BODY3)
-Weights = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Capacity:
-  """What a program holds: all that is fixed when it is compiled, beside the task.
-
-  Attributes:
-    bodies: most body layers of each of the three stages, each at least 1.
-    width: W to which candidates are padded.
-    branches: (operation, kernel) that a layer may have.
-  """
-
-  bodies: tuple[int, int, int]
-  width: int
-  branches: tuple[tuple[int, int], ...]
-
-  @classmethod
-  def of(cls, architectures: Sequence[ChainArchitecture]) -> Capacity:
-    """The least that holds all of these."""
-    counts = np.array([_counts(a) for a in architectures]).max(0)
-    branches = {(layer.operation, layer.kernel) for a in architectures for layer in a.layers()}
-    return cls(tuple(max(1, int(n)) for n in counts), max(a.width for a in architectures), tuple(sorted(branches)))
-
-  def holds(self, architecture: ChainArchitecture) -> bool:
-    return (architecture.width <= self.width
-            and all(n <= most for n, most in zip(_counts(architecture), self.bodies, strict=True))
-            and all((layer.operation, layer.kernel) in self.branches for layer in architecture.layers()))
-
-  @property
-  def kernel(self) -> int:
-    """The largest."""
-    return max(kernel for _, kernel in self.branches)
-
-  def channels(self, site: str) -> tuple[int, int]:
-    """Into and out of a layer there."""
-    w = self.width
-    return {ENTRY: (2 * w, w), BODY1: (w, w), DOUBLE1: (w, 2 * w), BODY2: (2 * w, 2 * w), DOUBLE2: (2 * w, 4 * w),
-            BODY3: (4 * w, 4 * w)}[site]
-
-
-class Plan(NamedTuple):
-  """A candidate as data.
-
-  Attributes:
-    counts: int32 [3], body layers of each stage.
-    choices: by site, the index into `Capacity.branches`: int32 [], for a body [most layers].
-  """
-
-  counts: Any
-  choices: dict[str, Any]
 
 
 class Forward(NamedTuple):
@@ -96,87 +40,9 @@ class Forward(NamedTuple):
   kept: dict[str, Any]
 
 
-class Backward(NamedTuple):
-  """What a training step gives.
-
-  Attributes:
-    loss: mean over the batch.
-    correct: right answers.
-    gradients: as the weights.
-    stats: the batch norms' statistics after it.
-    scratch: memory for the next step.
-  """
-
-  loss: jax.Array
-  correct: jax.Array
-  gradients: Weights
-  stats: Weights
-  scratch: dict[str, jax.Array]
-
-
-def plan(architecture: ChainArchitecture, capacity: Capacity) -> Plan:
-  """The data by which a program of this capacity becomes this candidate."""
-  choices = {site: np.zeros(_stack(site, capacity), np.int32) for site in SITES}
-  for site, index, layer in _placed(architecture):
-    choices[site][index] = capacity.branches.index((layer.operation, layer.kernel))
-  return Plan(np.array(_counts(architecture), np.int32), choices)
-
-
-def initial(architecture: ChainArchitecture, task: Task, rng: np.random.Generator) -> tuple[Weights, Weights]:
-  """Fresh weights and statistics of the plain module, as nested dicts of float32 arrays.
-
-  Kernels are uniform in +-1/sqrt(fan in), as in networks/chain.py; drawn on the host, so that no shape compiles anything.
-  """
-  def kernel(*shape):
-    return rng.uniform(-1, 1, shape).astype(np.float32) / np.float32(math.sqrt(math.prod(shape[:-1])))
-
-  def scale(channels):
-    return {'scale': np.ones(channels, np.float32), 'bias': np.zeros(channels, np.float32)}
-
-  def moments(channels):
-    return {'mean': np.zeros(channels, np.float32), 'var': np.ones(channels, np.float32)}
-
-  def body(layer: Layer) -> Weights:
-    size = layer.kernel, layer.kernel
-    if layer.operation == SEPARABLE:
-      kernels = {'depthwise': {'kernel': kernel(*size, 1, layer.in_channels)},
-                 'pointwise': {'kernel': kernel(1, 1, layer.in_channels, layer.out_channels)}}
-    else:
-      kernels = {'conv': {'kernel': kernel(*size, layer.in_channels, layer.out_channels)}}
-    return {**kernels, 'norm': scale(layer.out_channels)}
-
-  stem = kernel(STEM_KERNEL, STEM_KERNEL, task.image_shape[2], architecture.stem_channels)
-  params = {
-      'stem': {'kernel': stem},
-      'stem_norm': scale(architecture.stem_channels),
-      'layers': {i: body(layer) for i, layer in enumerate(architecture.layers())},
-      'head': {'kernel': kernel(architecture.out_channels, task.num_classes), 'bias': np.zeros(task.num_classes, np.float32)},
-  }
-  stats = {
-      'stem_norm': moments(architecture.stem_channels),
-      'layers': {i: {'norm': moments(layer.out_channels)} for i, layer in enumerate(architecture.layers())},
-  }
-  return params, stats
-
-
-def pack(architecture: ChainArchitecture, params: Weights, stats: Weights, capacity: Capacity) -> tuple[Weights, Weights]:
-  """The module's weights and statistics, as `initial` gives them, in the program's padded and stacked form."""
-  packed, packed_stats = _empty(architecture, params, capacity)
-  _copy(architecture, params, stats, packed, packed_stats, into_packed=True)
-  return packed, packed_stats
-
-
-def unpack(architecture: ChainArchitecture, packed: Weights, packed_stats: Weights, task: Task) -> tuple[Weights, Weights]:
-  """The way back: the module's weights and statistics."""
-  params, stats = initial(architecture, task, np.random.default_rng(0))
-  packed, packed_stats = jax.tree.map(np.asarray, (packed, packed_stats))
-  _copy(architecture, params, stats, packed, packed_stats, into_packed=False)
-  return params, stats
-
-
 @dataclasses.dataclass(frozen=True)
 class StackedChain:
-  """The functions of one capacity. Planes are [C, H, W, B]; weights as `pack` gives them.
+  """The functions of one capacity. Planes are [C, H, W, B]; weights as `stacked_weights.pack` gives them.
 
   Attributes:
     masked: loops run to `limits`, and layers past a candidate's own are masked out: under vmap. Else to its own counts.
@@ -246,18 +112,6 @@ class StackedChain:
     gradient, gradients['stem_norm'] = self._norm_backward(params['stem_norm'], *forward.kept['stem'], gradient)
     gradients['stem'] = jax.vjp(functools.partial(self._stem, _planes(images, self.dtype)), params['stem'])[1](gradient)[0]
     return self._total(loss), self._total(gradients)
-
-  def logits(self, params: Weights, stats: Weights, candidate: Plan, limits: jax.Array, images: jax.Array) -> jax.Array:
-    """With the running statistics: images [B, H, W, C] to [B, classes]."""
-    return self.forward(params, stats, candidate, limits, images, self.scratch(images.shape), False).logits.T
-
-  def loss_and_gradients(self, params: Weights, stats: Weights, candidate: Plan, limits: jax.Array, images: jax.Array,
-                         labels: jax.Array, scratch: dict[str, jax.Array] | None = None) -> Backward:
-    """One batch of training: images [B, H, W, C], labels [B]. With an `axis`, B is this device's part; the sums are of all."""
-    scratch = self.scratch(images.shape) if scratch is None else scratch
-    forward = self.forward(params, stats, candidate, limits, images, scratch, True)
-    loss, gradients = self.backward(params, candidate, limits, images, labels, forward)
-    return Backward(loss, self.correct(forward, labels), gradients, forward.stats, scratch_of(forward))
 
   def correct(self, forward: Forward, labels: jax.Array) -> jax.Array:
     """Right answers, on all devices."""
@@ -376,82 +230,6 @@ class StackedChain:
 def scratch_of(forward: Forward) -> dict[str, jax.Array]:
   """The memory that a forward pass was given, for the next."""
   return {site: forward.kept[site][0] for site in BODIES}
-
-
-def _placed(architecture: ChainArchitecture) -> Iterator[tuple[str, Any, Layer]]:
-  """Each layer with its site and its index there (() where the site holds one)."""
-  doubles = architecture.depth // 3, 2 * architecture.depth // 3
-  starts = {ENTRY: 0, BODY1: 1, DOUBLE1: doubles[0], BODY2: doubles[0] + 1, DOUBLE2: doubles[1], BODY3: doubles[1] + 1}
-  for i, layer in enumerate(architecture.layers()):
-    site = [s for s in SITES if starts[s] <= i][-1] if i not in doubles else (DOUBLE1, DOUBLE2)[doubles.index(i)]
-    yield site, (i - starts[site] if site in BODIES else ()), layer
-
-
-def _counts(architecture: ChainArchitecture) -> tuple[int, int, int]:
-  first, second = architecture.depth // 3, 2 * architecture.depth // 3
-  return first - 1, second - first - 1, architecture.depth - second - 1
-
-
-def _stack(site, capacity) -> tuple[int, ...]:
-  """The leading axes of a site's arrays."""
-  return (capacity.bodies[BODIES.index(site)],) if site in BODIES else ()
-
-
-def _empty(architecture, params, capacity) -> tuple[Weights, Weights]:
-  """Zeros of the packed shapes."""
-  def zeros(*shape):
-    return np.zeros(shape, np.float32)
-
-  stem, classes = params['stem']['kernel'].shape, params['head']['kernel'].shape[1]
-  packed = {
-      'stem': {'kernel': zeros(*stem[:2], 2 * capacity.width, stem[2])},
-      'stem_norm': {'scale': zeros(2 * capacity.width), 'bias': zeros(2 * capacity.width)},
-      'head': {'kernel': zeros(4 * capacity.width, classes), 'bias': zeros(classes)},
-  }
-  stats = {'stem_norm': {'mean': zeros(2 * capacity.width), 'var': zeros(2 * capacity.width)}}
-  operations = {operation for operation, _ in capacity.branches}
-  for site in SITES:
-    stack, (inputs, outputs), size = _stack(site, capacity), capacity.channels(site), capacity.kernel
-    packed[site] = {'scale': zeros(*stack, outputs), 'bias': zeros(*stack, outputs)}
-    if SEPARABLE in operations:
-      packed[site]['depthwise'] = zeros(*stack, size, size, inputs)
-      packed[site]['pointwise'] = zeros(*stack, outputs, inputs)
-    if operations - {SEPARABLE}:
-      packed[site]['convolution'] = zeros(*stack, size, size, outputs, inputs)
-    stats[site] = {'mean': zeros(*stack, outputs), 'var': zeros(*stack, outputs)}
-  return packed, stats
-
-
-def _copy(architecture, params, stats, packed, packed_stats, *, into_packed):
-  """Copies all weights one way or the other, each to the corner (channels) and centre (kernels) of its padded place."""
-  def copy(small, large, axes, *, taps=0):
-    """`axes`: the module's order in the packed one; `taps`: leading axes that are kernels."""
-    view = small.transpose(axes)
-    starts = [(big - n) // 2 if axis < taps else 0 for axis, (big, n) in enumerate(zip(large.shape, view.shape, strict=True))]
-    place = large[tuple(slice(start, start + n) for start, n in zip(starts, view.shape, strict=True))]
-    if into_packed:
-      place[...] = view
-    else:
-      view[...] = place
-
-  def vectors(small, large):
-    for name in small:
-      copy(small[name], large[name], (0,))
-
-  copy(params['stem']['kernel'], packed['stem']['kernel'], (0, 1, 3, 2))
-  copy(params['head']['kernel'], packed['head']['kernel'], (0, 1))
-  copy(params['head']['bias'], packed['head']['bias'], (0,))
-  vectors(params['stem_norm'], packed['stem_norm'])
-  vectors(stats['stem_norm'], packed_stats['stem_norm'])
-  for i, (site, index, layer) in enumerate(_placed(architecture)):
-    own, place = params['layers'][i], {name: x[index] if index != () else x for name, x in packed[site].items()}
-    vectors(own['norm'], {name: place[name] for name in own['norm']})
-    vectors(stats['layers'][i]['norm'], {name: x[index] if index != () else x for name, x in packed_stats[site].items()})
-    if layer.operation == SEPARABLE:
-      copy(own['depthwise']['kernel'][:, :, 0], place['depthwise'], (0, 1, 2), taps=2)
-      copy(own['pointwise']['kernel'][0, 0], place['pointwise'], (1, 0))
-    else:
-      copy(own['conv']['kernel'], place['convolution'], (0, 1, 3, 2), taps=2)
 
 
 def _planes(images, dtype):

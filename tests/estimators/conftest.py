@@ -2,12 +2,14 @@
 import jax
 import numpy as np
 import pytest
+from asking import chain
+from compiled_once import compiled_once
 
 from enas_jax.data.augment import Augmentation
 from enas_jax.data.dataset import ImageSet
 from enas_jax.estimators import program
 from enas_jax.estimators.packing import Packing
-from enas_jax.estimators.population import Layout, PopulationProgram
+from enas_jax.estimators.population import Layout
 from enas_jax.estimators.program import Program, TrainingData
 from enas_jax.spaces import ChainArchitecture
 from enas_jax.types import Request, Schedule, Task
@@ -53,31 +55,21 @@ def program_of_four(data, make_request):
 
 @pytest.fixture(scope='session')
 def packing():
-  """One program for all chains of both (separable, 3) and (convolution, 5), to depth 7 and width 3."""
+  """One program for all chains of both (separable, 5) and (convolution, 3), to depth 7 and width 3."""
   return Packing(widths=(3,), mixed_widths=(3,), depths=(7,))
 
 
 @pytest.fixture(scope='session')
 def compiled():
-  """`PopulationProgram`, but what was compiled once is given again: what it has trained before leaves no trace."""
-  made = {}
-
-  def make(capacity, data, **settings):
-    contents = hash(tuple(np.asarray(x).tobytes() for x in data.arrays))  # The same data may lie on more devices.
-    key = capacity, contents, *sorted(settings.items(), key=str)
-    if key not in made:
-      made[key] = PopulationProgram(capacity, data, **settings)
-    return made[key]
-
-  return make
+  return compiled_once()
 
 
 @pytest.fixture(scope='session')
-def program_with(data, packing, make_request, compiled):
+def program_with(data, packing, compiled):
   """The program of `packing`, in a layout of one device."""
-  def make(*, keep_last_batch=False, **layout):
-    capacity = packing.capacity(make_request().architecture)
-    return compiled(capacity, data, batch_size=8, keep_last_batch=keep_last_batch,
+  def make(**layout):
+    capacity = packing.capacity(chain(2, '010').architecture)
+    return compiled(capacity, data, batch_size=8, keep_last_batch=False,
                     layout=Layout((jax.devices()[0],), **layout))
 
   return make

@@ -4,6 +4,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from asking import chain
 from flax import nnx
 from line_space import line
 
@@ -17,8 +18,8 @@ EXECUTION = Execution.default()
 
 
 @pytest.fixture(scope='module')
-def request_(make_request):
-  return make_request(epochs=2)
+def request_():
+  return chain(2, '010')
 
 
 @pytest.fixture(scope='module')

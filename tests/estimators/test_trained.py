@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
-from line_space import LineSpace, line
+from asking import OUT_OF_MEMORY, answers, chain, result, stopped
 
 from enas_jax import estimators
 from enas_jax.config import get_config
@@ -17,16 +18,13 @@ from enas_jax.data.dataset import ImageSet
 from enas_jax.errors import Stopped
 from enas_jax.estimators import Execution, TrainedEstimator, slots, trained
 from enas_jax.estimators.packing import Packing
-from enas_jax.estimators.program import Program
-from enas_jax.estimators.training import Epoch
 from enas_jax.networks import build
-from enas_jax.networks.stacked_chain import Capacity
+from enas_jax.networks.stacked_weights import Capacity
 from enas_jax.spaces import ChainArchitecture, ChainSpace
 from enas_jax.types import Request, Schedule
 
 SPACE = ChainSpace()
 ONE = tuple(jax.devices()[:1])
-OUT_OF_MEMORY = 'RESOURCE_EXHAUSTED: out of memory while trying to allocate 1 byte.\nMore.'
 
 
 @pytest.fixture
@@ -40,40 +38,15 @@ def estimator_of(data, packing, compiled, monkeypatch):
   return make
 
 
-def answers(estimator, requests):
-  """Evaluations in the order of the requests."""
-  found = list(estimator.estimate(requests))
-  assert sorted(i for i, _ in found) == list(range(len(requests)))
-  found = dict(found)
-  return [found[i] for i in range(len(requests))]
-
-
 @pytest.fixture
 def estimate(estimator_of):
   return lambda requests, **options: answers(estimator_of(**options), requests)
 
 
-def result(evaluation):
-  """All but the clock."""
-  return evaluation.metrics, evaluation.curve, evaluation.train_macs, evaluation.reason
-
-
-def chain(width, operations, **schedule):
-  """Of the program that `packing` has."""
-  operations = tuple(map(int, operations))
-  return Request(ChainArchitecture(width, operations, tuple(5 if o else 3 for o in operations)),
-                 Schedule(**{'epochs': 2, 'batch_size': 8, 'learning_rate': 0.1, **schedule}))
-
-
-def stopped(request, epoch):
-  return dataclasses.replace(request, schedule=dataclasses.replace(request.schedule, stop_epoch=epoch))
-
-
 @pytest.fixture(scope='module')
-def requests(make_request):
-  """Of different sizes and lengths."""
-  return [make_request(), chain(3, '0010110'), chain(1, '1101', epochs=1), make_request(1, epochs=1),
-          chain(2, '01010', epochs=3)]
+def requests():
+  """Of different sizes and lengths, of the program that `packing` has."""
+  return [chain(2, '010', 3), chain(3, '0010110'), chain(1, '1101', 1), chain(2, '010', 1, replicate=1), chain(2, '01010', 3)]
 
 
 @pytest.fixture(scope='module')
@@ -131,7 +104,7 @@ images = (rng.integers(0, 120, (120, 16, 16, 1)) + 60 * labels[:, None, None, No
 part = ImageSet(images, labels)
 data = TrainingData.put(part, part, mean=np.float32([0.4]), std=np.float32([0.2]),
                         augmentation=Augmentation(crop_padding=2, flip=True, cutout=4), task=Task((16, 16, 1), 3))
-request = Request(ChainArchitecture(4, (0, 1, 0), (3, 5, 3)), Schedule(epochs=3, batch_size=24))
+request = Request(ChainArchitecture.uniform(3, 4), Schedule(epochs=3, batch_size=24))
 (_, evaluation), = TrainedEstimator(ChainSpace(), data, seed=0).estimate([request])
 print(float(evaluation.metrics['train_loss']).hex(), evaluation.metrics['train_accuracy'], evaluation.curve)
 '''
@@ -481,187 +454,6 @@ def test_few_programs_are_kept(estimator_of, monkeypatch):
   assert made == [Capacity.of([r.architecture]) for r in several]
 
 
-# Networks of other spaces: each as its module, replicates together.
-
-
-def estimate_lines(data, requests, *, space=None, **options):
-  return answers(TrainedEstimator(space or LineSpace(), data, seed=5, **{'slots': 1, **options}), requests)
-
-
-class FakeProgram:
-  """Notes how many members it was made for, and takes as many bytes."""
-
-  compile_seconds = 0.0
-  made: list[int] = []  # noqa: RUF012
-
-  def __init__(self, architecture, data, *, batch_size, members):
-    self.made.append(members)
-    self.memory_bytes = 1e9 * members
-
-
-def fake_train(program, requests, **_):
-  for _ in range(max(r.schedule.epochs for r in requests)):
-    values = np.array([float(r.replicate) for r in requests])
-    yield None, Epoch(values, values, values)
-
-
-@pytest.fixture
-def fakes(monkeypatch):
-  monkeypatch.setattr(trained, 'Program', FakeProgram)
-  monkeypatch.setattr(trained, 'train', fake_train)
-  monkeypatch.setattr(FakeProgram, 'made', [])
-  return FakeProgram.made
-
-
-@pytest.fixture(scope='module')
-def lines(data):
-  """Three replicates, one after the other."""
-  return estimate_lines(data, [line(i) for i in range(3)])
-
-
-def test_the_record_of_another_space(data, lines):
-  for evaluation in lines:
-    assert evaluation.ok and len(evaluation.curve) == 3 and evaluation.accuracy == evaluation.curve[-1]
-    assert evaluation.metrics['params'] == 143 and evaluation.metrics['macs'] == 134
-    assert evaluation.train_macs == 3 * 134 * 16 * 3
-    assert 0 <= evaluation.compile_seconds < evaluation.seconds
-  assert lines[0].compile_seconds > 0 == lines[1].compile_seconds
-  assert len({evaluation.metrics['train_loss'] for evaluation in lines}) == 3
-  again = estimate_lines(data, [line(i) for i in (2, 1, 0)])
-  assert [result(e) for e in again[::-1]] == [result(e) for e in lines]
-
-
-def test_a_group_gives_what_its_members_give_alone(data, lines):
-  requests = [line(1), line(0), line(2, epochs=1), line(2)]
-  group = estimate_lines(data, requests, slots=4)
-  for evaluation, other in zip((group[1], group[0], group[3]), lines, strict=True):
-    assert evaluation.curve == other.curve
-    assert evaluation.metrics == pytest.approx(other.metrics, rel=1e-5)
-    assert evaluation.train_macs == other.train_macs
-  assert len(group[2].curve) == 1
-  order = [3, 1, 0, 2]
-  shuffled = estimate_lines(data, [requests[i] for i in order], slots=4)
-  for i, evaluation in zip(order, shuffled, strict=True):
-    assert result(evaluation) == result(group[i])
-
-
-def test_in_a_group_one_that_diverges_fails_and_its_neighbours_do_not_notice(data, lines):
-  requests = [line(0), line(1, learning_rate=1e30), line(1), line(2)]
-  group = estimate_lines(data, requests, slots=4)
-  assert group[1].reason.startswith('diverged: training loss ') and group[1].reason.endswith(' in epoch 1')
-  assert not group[1].metrics and not group[1].curve
-  quiet = estimate_lines(data, [line(0), line(1, learning_rate=0.01), *requests[2:]], slots=4)
-  for i, other in zip((0, 2, 3), lines, strict=True):
-    assert result(group[i]) == result(quiet[i])
-    assert group[i].curve == other.curve
-  alone, = estimate_lines(data, [line(learning_rate=1e30)])
-  assert alone.train_macs == 3 * 134 * 16  # One epoch of three.
-
-
-def test_in_parts_another_space_trains_from_the_start(data, lines):
-  estimator = TrainedEstimator(LineSpace(), data, seed=5, slots=1)
-  for stop in (1, 2):
-    evaluation, = answers(estimator, [stopped(line(), stop)])
-    assert evaluation.curve == lines[0].curve[:stop]
-    assert evaluation.train_macs == 3 * 134 * 16 * stop
-  assert result(answers(estimator, [line()])[0]) == result(lines[0])
-
-
-def test_compiling_at_the_first_use_is_counted_too(fakes, data, monkeypatch):
-  def train(program, requests, **options):
-    program.compile_seconds = 2.0  # As a last, smaller batch does.
-    return fake_train(program, requests, **options)
-
-  monkeypatch.setattr(trained, 'train', train)
-  evaluations = estimate_lines(data, [line(i) for i in range(2)], memory_limit=10**10)
-  assert [e.compile_seconds for e in evaluations] == [2.0, 0.0]
-
-
-def test_the_best_epoch_of_several(fakes, data, monkeypatch):
-  def train(program, requests, **_):
-    for score in (0.2, 0.5, 0.3, 0.5):
-      yield None, Epoch(np.array([1 - score]), np.array([score / 2]), np.array([score]))
-
-  monkeypatch.setattr(trained, 'train', train)
-  last, best = (estimate_lines(data, [line(epochs=4, best_epoch=b)])[0] for b in (False, True))
-  assert last.accuracy == best.accuracy == 0.5
-  last, best = (estimate_lines(data, [line(epochs=3, best_epoch=b)])[0] for b in (False, True))
-  assert (last.accuracy, last.metrics['train_loss'], last.metrics['train_accuracy']) == (0.3, 0.7, 0.15)
-  assert (best.accuracy, best.metrics['train_loss'], best.metrics['train_accuracy']) == (0.5, 0.5, 0.25)
-  assert last.curve == best.curve == (0.2, 0.5, 0.3)
-
-
-def test_groups_share_what_a_program_depends_on(fakes, data):
-  requests = [line(0), line(1, keep_last_batch=True), line(2, epochs=1, learning_rate=0.5),
-              line(3, keep_last_batch=True), line(4), line(5)]
-  evaluations = estimate_lines(data, requests, slots=3, memory_limit=10**10)
-  assert fakes == [3, 1, 2]
-  assert [e.metrics['train_loss'] for e in evaluations] == [0, 1, 2, 3, 4, 5]
-  assert [len(e.curve) for e in evaluations] == [3, 3, 1, 3, 3, 3]
-
-
-def test_a_group_that_does_not_fit_is_halved(fakes, data):
-  evaluations = estimate_lines(data, [line(i) for i in range(5)], slots=5, memory_limit=2 * 10**9)
-  assert fakes == [5, 2, 3, 1]  # The three are parted into one and two; that program is there.
-  assert [e.metrics['train_loss'] for e in evaluations] == [0, 1, 2, 3, 4]
-  evaluations = estimate_lines(data, [line(i) for i in range(2)], slots=2, memory_limit=10**8)
-  assert {e.reason for e in evaluations} == {'out of memory: needs 1.00 GB, 0.10 GB are free'}
-
-
-@pytest.mark.parametrize('where', ['compiling', 'running'])
-def test_a_group_whose_memory_runs_out_is_halved_and_its_members_succeed(data, lines, monkeypatch, where):
-  error = jax.errors.JaxRuntimeError(OUT_OF_MEMORY)
-
-  def make(*args, members, **options):
-    if members == 1:
-      return Program(*args, members=members, **options)
-    if where == 'compiling':
-      raise error
-    return FakeProgram(*args, members=members, **options)
-
-  def train(program, requests, **options):
-    if len(requests) > 1:
-      raise error
-    return real(program, requests, **options)
-
-  real = trained.train
-  monkeypatch.setattr(trained, 'Program', make)
-  monkeypatch.setattr(trained, 'train', train)
-  evaluations = estimate_lines(data, [line(i) for i in range(3)], slots=3, memory_limit=10**10)
-  assert [result(e) for e in evaluations] == [result(e) for e in lines]
-
-
-@pytest.mark.parametrize(('after', 'finished'), [(1, 0), (4, 0), (5, 0), (6, 1), (7, 1), (11, 1), (12, 2)])
-def test_told_to_stop_another_space_keeps_what_was_finished(data, lines, monkeypatch, after, finished):
-  """Stopped after so many steps; each of the two candidates takes three epochs of two."""
-  steps = []
-
-  def step(*args):
-    steps.append(None)
-    return real(*args)
-
-  real = Program.step
-  monkeypatch.setattr(Program, 'step', step)
-  estimator = TrainedEstimator(LineSpace(), data, seed=5, slots=1, should_stop=lambda: len(steps) >= after)
-  found = estimator.estimate([line(0), line(1)])
-  for i in range(finished):
-    assert (lambda index, evaluation: (index, result(evaluation)))(*next(found)) == (i, result(lines[i]))
-  if finished == 2:
-    assert next(found, None) is None
-  else:
-    with pytest.raises(Stopped):
-      next(found)
-
-
-def test_memory_is_that_of_the_state_and_of_the_larger_program(program_of_one, program_of_four):
-  def state_bytes(program):
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.state_shape))
-
-  assert state_bytes(program_of_four) == 4 * state_bytes(program_of_one)
-  assert program_of_one.memory_bytes > state_bytes(program_of_one) + 8 * 64 * 4 * 4  # The stem's output of a batch, at least.
-  assert program_of_four.memory_bytes > 2 * program_of_one.memory_bytes
-
-
 def make_dataset():
   rng = np.random.default_rng(0)
   labels = np.arange(40, dtype=np.int32) % 2
@@ -685,3 +477,25 @@ def test_make_parts_the_data_as_the_config_says(user_error):
   config.estimator = 'oracle'
   with user_error("config.estimator 'oracle'", "'trained'"):
     estimators.make(config, SPACE, make_dataset(), execution=Execution.default(), should_stop=lambda: False)
+
+
+@pytest.fixture
+def own_cache():
+  """JAX's settings of its compilation cache, put back afterwards."""
+  names = 'jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs'
+  before = [getattr(jax.config, name) for name in names]
+  yield
+  for name, value in zip(names, before, strict=True):
+    jax.config.update(name, value)
+
+
+@pytest.mark.usefixtures('own_cache')
+def test_candidates_run_as_the_flags_say(tmp_path):
+  values = SimpleNamespace(config=get_config(), slots=0, lowering='shifts', compilation_cache='none')
+  assert estimators.execution(values, tmp_path) == Execution.default()
+  values.config.precision, values.slots, values.lowering = 'bfloat16', 3, 'xla'
+  values.compilation_cache = tmp_path / 'programs'
+  execution = estimators.execution(values, tmp_path)
+  assert (execution.dtype, execution.slots, execution.lowering) == (jax.numpy.bfloat16, 3, 'xla')
+  assert jax.config.jax_compilation_cache_dir == str(tmp_path / 'programs')
+  assert (tmp_path / 'programs').stat().st_mode & 0o777 == 0o700

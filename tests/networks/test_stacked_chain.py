@@ -1,6 +1,7 @@
 """Chains of all sizes as one program, against the plain Flax module of each."""
 import dataclasses
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ from flax import nnx
 
 from enas_jax.estimators.population import CPU_OPTIONS
 from enas_jax.networks import build
-from enas_jax.networks.stacked_chain import Capacity, StackedChain, initial, pack, plan, unpack
+from enas_jax.networks.stacked_chain import StackedChain
+from enas_jax.networks.stacked_weights import Capacity, initial, pack, plan, unpack
 from enas_jax.spaces import ChainArchitecture, ChainSpace
 from enas_jax.types import Task
 
@@ -24,8 +26,14 @@ MIXED = [  # Depths, widths, operations and kernels differ.
     ChainArchitecture(3, (0, 1, 0, 0, 1, 1, 0), (7, 5, 3, 3, 5, 5, 7)),
 ]
 CAPACITY = Capacity.of(MIXED)
-SMALL = [ChainArchitecture(2, (0, 1, 0, 1, 0), (3,) * 5), ChainArchitecture(1, (1, 0, 0), (3,) * 3)]
+SMALL = [ChainArchitecture(2, (0, 1, 0, 1, 0), (3, 5, 3, 5, 3)), ChainArchitecture(1, (1, 0, 0), (5, 3, 3))]
 SMALL_CAPACITY = Capacity.of(SMALL)
+
+
+def holds(capacity, architecture):
+  own = Capacity.of([architecture])
+  return (own.width <= capacity.width and set(own.branches) <= set(capacity.branches)
+          and all(n <= most for n, most in zip(own.bodies, capacity.bodies, strict=True)))
 
 
 def batch(size=6):
@@ -41,30 +49,41 @@ def weights(architecture):
   return jax.tree.map(lambda x: x + rng.uniform(0.05, 0.3, x.shape).astype(np.float32), initial(architecture, TASK, rng))
 
 
+class Pass(NamedTuple):
+  loss: jax.Array
+  correct: jax.Array
+  gradients: Any
+  stats: Any
+  logits: jax.Array
+
+
 @functools.cache
 def compiled(capacity, options=None, **settings):
-  """A step and the logits of a capacity: (params, stats, plan, limits, images, labels) to (Backward, logits)."""
+  """A pass of a capacity, there and back: (params, stats, plan, limits, images, labels, training) to `Pass`."""
   network = StackedChain(capacity, **settings)
 
-  def run(params, stats, candidate, limits, images, labels):
-    return (network.loss_and_gradients(params, stats, candidate, limits, images, labels),
-            network.logits(params, stats, candidate, limits, images))
+  def run(params, stats, candidate, limits, images, labels, training):
+    forward = network.forward(params, stats, candidate, limits, images, network.scratch(images.shape), training)
+    loss, gradients = network.backward(params, candidate, limits, images, labels, forward)
+    return Pass(loss, network.correct(forward, labels), gradients, forward.stats, forward.logits.T)
 
   if settings.get('masked'):
-    run = jax.vmap(run, (0, 0, 0, None, None, None))
+    run = jax.vmap(run, (0, 0, 0, None, None, None, None))
   return jax.jit(run, compiler_options=dict(options) if options else None)
 
 
 CPU = tuple(CPU_OPTIONS.items()) if jax.default_backend() == 'cpu' else None
 DEFAULT = {'options': CPU}
+QUICK = (('xla_backend_optimization_level', 0),)  # To compile.
 
 
 def run(architecture, capacity=CAPACITY, *, params_and_stats=None, **settings):
-  """Loss, right answers, gradients, statistics and logits, the module's form."""
+  """Loss, right answers, gradients, statistics, and logits with the running ones, in the module's form."""
   params, stats = pack(architecture, *(params_and_stats or weights(architecture)), capacity)
   candidate = plan(architecture, capacity)
-  result, logits = compiled(capacity, **settings)(params, stats, candidate, candidate.counts, *batch())
-  return result.loss, result.correct, *unpack(architecture, result.gradients, result.stats, TASK), logits
+  step, scored = (compiled(capacity, **settings)(
+      params, stats, candidate, candidate.counts, *batch(), training) for training in (True, False))
+  return step.loss, step.correct, *unpack(architecture, step.gradients, step.stats, TASK), scored.logits
 
 
 @functools.cache
@@ -101,7 +120,7 @@ def assert_close(one, other, tolerance):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('settings', [
-    pytest.param(DEFAULT, id='shifts'), pytest.param({'lowering': 'xla'}, id='xla')])
+    pytest.param(DEFAULT, id='shifts'), pytest.param({'lowering': 'xla', 'options': QUICK}, id='xla')])
 @pytest.mark.parametrize('architecture', MIXED, ids=str)
 def test_it_is_the_plain_module(architecture, settings):
   right = by_module(architecture)
@@ -118,10 +137,10 @@ def test_it_is_the_plain_module_in_little():
 
 @pytest.mark.slow
 def test_the_capacity_changes_nothing():
-  larger = Capacity((2, 3, 4), 5, ((0, 3), (1, 3), (1, 5)))
+  """Its depth, width, branches and largest kernel."""
   for architecture in SMALL:
-    assert larger.holds(architecture)
-    assert_close(run(architecture, larger, **DEFAULT), run(architecture, SMALL_CAPACITY, **DEFAULT), 1e-5)
+    assert holds(CAPACITY, architecture)
+    assert_close(run(architecture, CAPACITY, **DEFAULT), run(architecture, SMALL_CAPACITY, **DEFAULT), 1e-5)
 
 
 def test_padding_stays_zero_while_training():
@@ -135,7 +154,7 @@ def test_padding_stays_zero_while_training():
   candidate, first = plan(architecture, SMALL_CAPACITY), params
   velocity = jax.tree.map(np.zeros_like, params)
   for _ in range(4):
-    result, _ = step(params, stats, candidate, candidate.counts, *batch())
+    result = step(params, stats, candidate, candidate.counts, *batch(), True)
     velocity = jax.tree.map(lambda v, g, w: 0.9 * v + np.asarray(g) + np.float32(3e-4) * w, velocity, result.gradients, params)
     params = jax.tree.map(lambda w, v: w - np.float32(0.1) * v, params, velocity)
     stats = jax.tree.map(np.asarray, result.stats)
@@ -154,10 +173,11 @@ def test_side_by_side_and_masked_it_is_the_same():
   plans = [plan(a, SMALL_CAPACITY) for a in SMALL]
   params, stats, candidates = (
       jax.tree.map(lambda *x: np.stack(x), *trees) for trees in (*zip(*members, strict=True), plans))
-  both, logits = compiled(SMALL_CAPACITY, masked=True, **DEFAULT)(params, stats, candidates, candidates.counts.max(0), *batch())
+  both, scored = (compiled(SMALL_CAPACITY, masked=True, **DEFAULT)(
+      params, stats, candidates, candidates.counts.max(0), *batch(), training) for training in (True, False))
   for i, architecture in enumerate(SMALL):
     own = jax.tree.map(lambda x, i=i: x[i], both)
-    result = own.loss, own.correct, *unpack(architecture, own.gradients, own.stats, TASK), logits[i]
+    result = own.loss, own.correct, *unpack(architecture, own.gradients, own.stats, TASK), scored.logits[i]
     assert_close(result, run(architecture, SMALL_CAPACITY, **DEFAULT), 1e-5)
   # A candidate with nothing but zeros in a layer that is not its own.
   used, used_stats = pack(SMALL[1], *jax.tree.map(np.ones_like, weights(SMALL[1])), SMALL_CAPACITY)
@@ -189,7 +209,7 @@ def test_weights_go_in_and_out_as_the_module_has_them(architecture):
   assert sum(x.size for x in jax.tree.leaves(params)) == ChainSpace().num_params(architecture, TASK)
   own = Capacity.of([architecture])
   for capacity in (own, CAPACITY, dataclasses.replace(CAPACITY, bodies=(4, 5, 6), width=9)):
-    if not capacity.holds(architecture):
+    if not holds(capacity, architecture):
       continue
     packed = pack(architecture, *weights(architecture), capacity)
     back = unpack(architecture, *packed, TASK)
@@ -223,14 +243,14 @@ def test_fresh_weights_are_those_of_the_module_in_law():
 def test_what_a_capacity_holds():
   assert (CAPACITY.bodies, CAPACITY.width, CAPACITY.branches) == ((1, 1, 2), 3, ((0, 3), (0, 7), (1, 5)))
   assert CAPACITY.kernel == 7
-  assert all(CAPACITY.holds(a) for a in MIXED)
-  assert CAPACITY.holds(ChainArchitecture.uniform(6, 3, 0, 3))
-  assert not CAPACITY.holds(ChainArchitecture.uniform(8, 3, 0, 3))  # Layers 3 and 4 stand between those that double.
-  assert not CAPACITY.holds(ChainArchitecture.uniform(3, 4, 0, 3))
-  assert not CAPACITY.holds(ChainArchitecture.uniform(3, 3, 1, 3))
+  assert all(holds(CAPACITY, a) for a in MIXED)
+  assert holds(CAPACITY, ChainArchitecture.uniform(6, 3, 0, 3))
+  assert not holds(CAPACITY, ChainArchitecture.uniform(8, 3, 0, 3))  # Layers 3 and 4 stand between those that double.
+  assert not holds(CAPACITY, ChainArchitecture.uniform(3, 4, 0, 3))
+  assert not holds(CAPACITY, ChainArchitecture.uniform(3, 3, 1, 3))
   for architecture in MIXED:
     own = Capacity.of([architecture])
-    assert own.holds(architecture)
+    assert holds(own, architecture)
     counts = plan(architecture, own).counts
     assert counts.sum() == architecture.depth - 3
 
@@ -252,7 +272,6 @@ def test_the_program_does_not_grow_with_depth():
     capacity = Capacity.of([architecture])
     params, stats = pack(architecture, *weights(architecture), capacity)
     candidate = plan(architecture, capacity)
-    network = StackedChain(capacity)
-    return jax.jit(network.loss_and_gradients).lower(params, stats, candidate, candidate.counts, *batch()).as_text()
+    return compiled(capacity).lower(params, stats, candidate, candidate.counts, *batch(), True).as_text()
 
   assert len(text(40)) < 1.2 * len(text(10))
