@@ -236,7 +236,8 @@ def test_names_that_are_not_on_the_list(module, name, user_error):
 
 
 @pytest.mark.parametrize(
-    'value', [Counter(a=1), defaultdict(int), range(3), 3j, object(), slice(1), np.dtype('f4,O'), np.longdouble(1)], ids=repr)
+    'value', [Counter(a=1), defaultdict(int), range(3), 3j, object(), slice(1), np.dtype('f4,O'), np.longdouble(1)],
+    ids=lambda value: type(value).__name__)
 def test_other_classes(value, user_error):
   with user_error('refused'):
     safe_pickle.loads(pickle.dumps(value, 4))
