@@ -1,6 +1,5 @@
 """Draws a search: the accuracy of every candidate, and the network that it found.
 
-    pip install matplotlib
     python docs/draw_search.py WORKDIR PICTURE.svg
 
 Reads ledger.jsonl, and, where they are there already, architecture.json and result.json. Needs neither JAX nor the images.

@@ -1,4 +1,7 @@
 """Official files through the front door, and tables saved to be read again."""
+import pathlib
+import re
+
 import numpy as np
 import pytest
 
@@ -6,6 +9,7 @@ from enas_jax import tables
 from enas_jax.spaces import NasBench201Space, NasBenchMacroSpace
 from enas_jax.tables.members import Members, members
 
+README = pathlib.Path(__file__).parents[2] / 'README.md'
 CELL = '|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|'
 CSV = f'architecture, pets/valid/50 ,pets/latency_ms/phone\n{CELL},0.9,3\n\n{CELL.replace("none", "skip_connect")},0.8,\n'
 
@@ -50,3 +54,12 @@ def test_an_unknown_kind_names_the_known(tmp_path, user_error):
 def test_rows_that_are_many_architectures_are_searched_as_rows():
   assert isinstance(members(tables.load('nasbench101_subset')), Members)
   assert members(tables.load('nasbench_macro')) == NasBenchMacroSpace()
+
+
+def test_the_readmes_ten_lines(tmp_path, monkeypatch):
+  text = README.read_text()
+  lines = re.search(r'```python\n(.*?)```', text[text.index('A table of your own'):], re.DOTALL)[1]
+  monkeypatch.chdir(tmp_path)
+  names = {'my_measurements': [(CELL, 0.9, 3.0)]}
+  exec(lines, names)
+  assert names['table'].column('pets/valid/50').tolist() == [0.9] and names['table'].text(0) == CELL
