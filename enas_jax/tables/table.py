@@ -68,12 +68,31 @@ class Table:
 
   def rows(self, keys: np.ndarray) -> np.ndarray:
     """The rows [M] of these keys [M], for columns to be read at. Raises UserError where one is not in the table."""
-    keys = np.asarray(keys)
-    places = np.minimum(np.searchsorted(self._sorted, keys), len(self) - 1)
-    found = self._sorted[places] == keys
+    rows, found = self._find(np.asarray(keys))
     if not found.all():
-      raise UserError(f'table {self.name} has no row with key {keys[~found][0]!r}; it has {len(self)} rows')
-    return self._order[places]
+      raise UserError(f'table {self.name} has no row with key {np.asarray(keys)[~found][0]!r}; it has {len(self)} rows')
+    return rows
+
+  def join(self, other: Table) -> Table:
+    """This table with another's columns beside its own, such as the latencies of a benchmark of devices.
+
+    Rows are this table's; a value is NaN where the other has no such row.
+
+    Raises:
+      UserError: the other is of another space, or a column is in both.
+    """
+    if other.space != self.space:
+      raise UserError(f'table {other.name} is of {other.space}, not of {self.space}')
+    if both := self.columns.keys() & other.columns.keys():
+      raise UserError(f'tables {self.name} and {other.name} both have {min(both)}; leave it out of one')
+    rows, found = other._find(self.keys)
+    joined = {name: np.where(found, values[rows], np.nan) for name, values in other.columns.items()}
+    return dataclasses.replace(self, columns={**self.columns, **joined})
+
+  def _find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each key's row, and whether it has one, [M] both."""
+    places = np.minimum(np.searchsorted(self._sorted, keys), len(self) - 1)
+    return self._order[places], self._sorted[places] == keys
 
   def row(self, architecture: Architecture) -> int | None:
     """An architecture's row, or None. Raises UserError where it is not of the benchmark's skeleton."""

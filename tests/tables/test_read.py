@@ -32,6 +32,24 @@ def test_a_saved_table_is_the_same(mine, tmp_path):
   assert again.checksum == mine.checksum and [again.text(i) for i in range(2)] == [mine.text(i) for i in range(2)]
 
 
+def test_joined_tables_meet_by_architecture(mine):
+  whole = tables.load('nasbench201')
+  joined = whole.join(mine)
+  values = joined.column('pets/valid/50')
+  assert np.isnan(values).sum() == len(whole) - 2 and values[whole.row(mine.architecture(0))] == 0.9
+  assert joined.column('cifar10/test/200') is whole.column('cifar10/test/200') and len(joined) == len(whole)
+  small = mine.join(whole)
+  rows = [whole.row(mine.architecture(i)) for i in range(2)]
+  assert small.column('cifar10/test/200').tolist() == whole.column('cifar10/test/200')[rows].tolist()
+
+
+def test_what_cannot_be_joined(mine, user_error):
+  with user_error('both have'):
+    mine.join(mine)
+  with user_error('NasBenchMacroSpace'):
+    mine.join(tables.load('nasbench_macro'))
+
+
 def test_the_checksum_is_of_the_content(mine, tmp_path):
   (tmp_path / 'other.csv').write_text(CSV.replace('0.9', '0.91'))
   assert tables.read(tmp_path / 'other.csv', NasBench201Space()).checksum != mine.checksum
