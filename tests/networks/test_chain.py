@@ -8,6 +8,7 @@ import types
 import jax
 import numpy as np
 import pytest
+from counting import num_params, traced_macs
 from flax import nnx
 
 from enas_jax.networks import build
@@ -36,52 +37,18 @@ def abstract(architecture, task):
   return nnx.split(nnx.eval_shape(lambda: build(architecture, task=task, key=jax.random.key(0))))
 
 
-def num_params(architecture, task):
-  """Counted on the module, without its arrays."""
-  return params_of(abstract(architecture, task)[1])
-
-
-def params_of(state):
-  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.filter_state(state, nnx.Param)))
-
-
 @functools.cache
 def layer_params(layer):
   module = (SeparableConvolution, Convolution)[layer.operation]
-  return params_of(nnx.state(nnx.eval_shape(lambda: module(layer, rngs=nnx.Rngs(0)))))
+  return num_params(nnx.state(nnx.eval_shape(lambda: module(layer, rngs=nnx.Rngs(0)))))
 
 
 @functools.cache
 def ends_params(width, task):
   """Of stem, its norm and head: the network's own, without a body."""
   bodiless = types.SimpleNamespace(stem_channels=2 * width, out_channels=4 * width, layers=lambda: ())
-  return params_of(nnx.state(nnx.eval_shape(lambda: ChainNetwork(
+  return num_params(nnx.state(nnx.eval_shape(lambda: ChainNetwork(
       bodiless, in_channels=task.image_shape[2], num_classes=task.num_classes, rngs=nnx.Rngs(0)))))
-
-
-def counted_macs(architecture, task, monkeypatch):
-  """Multiply-adds of the convolutions and matrix products that a trace of the network holds, in XLA's own form."""
-  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')  # Nothing runs.
-  graph, state = abstract(architecture, task)
-
-  def logits(state, images):
-    network = nnx.merge(graph, state)
-    network.eval()
-    return network(images)
-
-  def count(jaxpr):
-    total = 0
-    for equation in jaxpr.eqns:
-      out = math.prod(equation.outvars[0].aval.shape)
-      if equation.primitive.name == 'conv_general_dilated':
-        total += out * math.prod(equation.invars[1].aval.shape[:3])
-      elif equation.primitive.name == 'dot_general':
-        contracted = equation.params['dimension_numbers'][0][0]
-        total += out * math.prod(equation.invars[0].aval.shape[i] for i in contracted)
-      total += sum(count(p.jaxpr) for p in equation.params.values() if hasattr(p, 'jaxpr'))
-    return total
-
-  return count(jax.make_jaxpr(logits)(state, jax.ShapeDtypeStruct((1, *task.image_shape), np.float32)).jaxpr)
 
 
 def perturbed(architecture, task):
@@ -188,11 +155,12 @@ def test_the_key_alone_decides_the_weights():
 
 
 def test_params_and_macs_of_odd_shapes(monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')  # Convolutions in XLA's own form. Nothing runs.
   space = ChainSpace()
   for task in (TASK, Task((5, 9, 1), 2)):
     for architecture in (SMALL, ChainArchitecture(3, (1, 0, 0), (7, 7, 3)), ChainArchitecture.uniform(8, 1, kernel=5)):
-      assert num_params(architecture, task) == space.num_params(architecture, task)
-      assert counted_macs(architecture, task, monkeypatch) == space.macs(architecture, task)
+      assert num_params(abstract(architecture, task)[1]) == space.num_params(architecture, task)
+      assert traced_macs(*abstract(architecture, task), task) == space.macs(architecture, task)
 
 
 @pytest.mark.slow
@@ -225,13 +193,15 @@ def test_params_of_every_network_in_the_published_logs(monkeypatch):
     ('EMNIST', 21, 106, (0, 3, 10), (), 2.253, 475),
 ])
 def test_published_networks(name, depth, width, convolutions, fives, params, macs, monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')  # Convolutions in XLA's own form. Nothing runs.
   """EG-NAS's final networks; the multiply-adds are recomputed, not published."""
   task, space = TASKS[name], ChainSpace()
   architecture = ChainArchitecture(
       width, tuple(int(i in convolutions) for i in range(depth)), tuple(5 if i in fives else 3 for i in range(depth)))
-  counted = num_params(architecture, task)
+  graph, state = abstract(architecture, task)
+  counted = num_params(state)
   assert counted == space.num_params(architecture, task) and round(counted / 1e6, 3) == params
-  counted = counted_macs(architecture, task, monkeypatch)
+  counted = traced_macs(graph, state, task)
   assert counted == space.macs(architecture, task) and round(counted / 1e6) == macs
 
 

@@ -6,6 +6,7 @@ import math
 import jax
 import numpy as np
 import pytest
+from counting import traced_macs
 from flax import nnx
 
 from enas_jax.data.augment import Augmentation
@@ -226,24 +227,11 @@ def test_params_and_macs_of_the_module(monkeypatch):
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')  # Depthwise convolutions in XLA's own form. Nothing runs.
   space = DartsSpace()
 
-  def count(jaxpr):
-    total = 0
-    for equation in jaxpr.eqns:
-      assert 'random' not in equation.primitive.name
-      out = math.prod(equation.outvars[0].aval.shape)
-      if equation.primitive.name == 'conv_general_dilated':
-        total += out * math.prod(equation.invars[1].aval.shape[:3])
-      elif equation.primitive.name == 'dot_general':
-        total += out * equation.invars[1].aval.shape[0]
-      total += sum(count(p.jaxpr) for p in equation.params.values() if hasattr(p, 'jaxpr'))
-    return total
-
   for architecture, size in ((SMALL, (32, 16, 3)), (SMALL_IMAGENET, (64, 32, 3))):
+    task = Task(size, CLASSES)
     graph, state = abstract(architecture)
-    assert params_of(state)[1] == space.num_params(architecture, Task(size, CLASSES))
-    trace = jax.make_jaxpr(lambda state, images, graph=graph: nnx.merge(graph, state, copy=True)(images))(
-        state, jax.ShapeDtypeStruct((1, *size), np.float32))
-    assert count(trace.jaxpr) == space.macs(architecture, Task(size, CLASSES))
+    assert params_of(state)[1] == space.num_params(architecture, task)
+    assert traced_macs(graph, state, task) == space.macs(architecture, task)
 
 
 def test_published_params_of_the_auxiliary_head():

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from counting import num_params, traced_macs
 from flax import nnx
 
 from enas_jax.networks.nasbench101 import ConvolutionNormReLU, NasBench101Network
@@ -26,28 +27,6 @@ CELLS = [RICH, INCEPTION, '0100:input,output', '010001000:input,maxpool3x3,outpu
 def abstract(architecture, task):
   return nnx.split(nnx.eval_shape(lambda: NasBench101Network(
       architecture, in_channels=task.image_shape[2], num_classes=task.num_classes, rngs=nnx.Rngs(0))))
-
-
-def num_params(state):
-  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.filter_state(state, nnx.Param)))
-
-
-def counted_macs(graph, state, task):
-  """Multiply-adds of the convolutions and matrix products that a trace of the network holds."""
-  def count(jaxpr):
-    total = 0
-    for equation in jaxpr.eqns:
-      out = math.prod(equation.outvars[0].aval.shape)
-      if equation.primitive.name == 'conv_general_dilated':
-        total += out * math.prod(equation.invars[1].aval.shape[:3])
-      elif equation.primitive.name == 'dot_general':
-        contracted = equation.params['dimension_numbers'][0][0]
-        total += out * math.prod(equation.invars[0].aval.shape[i] for i in contracted)
-      total += sum(count(p.jaxpr) for p in equation.params.values() if hasattr(p, 'jaxpr'))
-    return total
-
-  images = jax.ShapeDtypeStruct((1, *task.image_shape), np.float32)
-  return count(jax.make_jaxpr(lambda state, images: nnx.merge(graph, state)(images))(state, images).jaxpr)
 
 
 def perturbed(architecture, task):
@@ -142,7 +121,7 @@ def test_params_and_macs_are_those_of_the_formulas(text, space, task, monkeypatc
   architecture = space.from_string(text)
   graph, state = abstract(architecture, task)
   assert num_params(state) == space.num_params(architecture, task)
-  assert counted_macs(graph, state, task) == space.macs(architecture, task)
+  assert traced_macs(graph, state, task) == space.macs(architecture, task)
   if (text, space) == (INCEPTION, NasBench101Space()):
     assert num_params(state) == 2694282  # As published.
 

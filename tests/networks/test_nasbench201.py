@@ -1,11 +1,11 @@
 """The network of NAS-Bench-201 cells and of NATS-Bench widths: against NumPy, counted weights and counted convolutions."""
 import functools
-import math
 from unittest import mock
 
 import jax
 import numpy as np
 import pytest
+from counting import num_params, traced_macs
 from flax import nnx
 
 from enas_jax.networks.nasbench201 import NasBench201Network
@@ -39,29 +39,6 @@ def abstract(architecture, task):
   """Without random values, which take long to trace."""
   with mock.patch('enas_jax.networks.layers.init', nnx.initializers.zeros):
     return nnx.split(nnx.eval_shape(lambda: network_of(architecture, task, 0)))
-
-
-def num_params(architecture, task):
-  return sum(math.prod(x.shape) for x in jax.tree.leaves(nnx.filter_state(abstract(architecture, task)[1], nnx.Param)))
-
-
-def counted_macs(architecture, task):
-  """Multiply-adds of the convolutions and matrix products in a trace of the network."""
-  graph, state = abstract(architecture, task)
-
-  def count(jaxpr):
-    total = 0
-    for equation in jaxpr.eqns:
-      out = math.prod(equation.outvars[0].aval.shape)
-      if equation.primitive.name == 'conv_general_dilated':
-        total += out * math.prod(equation.invars[1].aval.shape[:3])
-      elif equation.primitive.name == 'dot_general':
-        total += out * equation.invars[1].aval.shape[0]
-      total += sum(count(p.jaxpr) for p in equation.params.values() if hasattr(p, 'jaxpr'))
-    return total
-
-  images = jax.ShapeDtypeStruct((1, *task.image_shape), np.float32)
-  return count(jax.make_jaxpr(lambda state, images: nnx.merge(graph, state)(images))(state, images).jaxpr)
 
 
 def perturbed(architecture, task):
@@ -155,25 +132,25 @@ def test_a_cell_of_none_is_zero():
 def test_params_of_a_spread_of_cells():
   space, rng = NasBench201Space(channels=3, cells=1), np.random.default_rng(0)
   for architecture in (*(space.sample(rng) for _ in range(12)), ALL_NONE, DEAD, TWO_A_STAGE):
-    assert num_params(architecture, TASK) == space_of(architecture).num_params(architecture, TASK)
+    assert num_params(abstract(architecture, TASK)[1]) == space_of(architecture).num_params(architecture, TASK)
 
 
 def test_params_of_the_benchmarks_own_skeleton():
   """Its first architecture: 0.129306 M in the README of NAS-Bench-201."""
-  assert num_params(NasBench201Architecture((4, 2, 1, 2, 1, 1)), Task((32, 32, 3), 10)) == 129_306
+  assert num_params(abstract(NasBench201Architecture((4, 2, 1, 2, 1, 1)), Task((32, 32, 3), 10))[1]) == 129_306
 
 
 def test_params_of_a_spread_of_widths():
   space, rng = NatsSizeSpace(), np.random.default_rng(0)
   for architecture in (*(space.sample(rng) for _ in range(6)), NatsSizeArchitecture((8,) * 5), WIDTHS):
-    assert num_params(architecture, TASK) == space.num_params(architecture, TASK)
+    assert num_params(abstract(architecture, TASK)[1]) == space.num_params(architecture, TASK)
 
 
 @pytest.mark.parametrize('task', [TASK, ODD], ids=['even', 'odd'])
 def test_macs_are_those_of_the_trace(task):
   for architecture in (EVERYTHING, TWO_A_STAGE, WIDTHS):
     bias = task.num_classes  # Which the benchmark counts.
-    assert counted_macs(architecture, task) + bias == space_of(architecture).macs(architecture, task)
+    assert traced_macs(*abstract(architecture, task), task) + bias == space_of(architecture).macs(architecture, task)
 
 
 @pytest.mark.parametrize('architecture', [EVERYTHING, DEAD, WIDTHS], ids=['everything', 'dead', 'widths'])

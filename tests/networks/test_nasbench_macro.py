@@ -6,6 +6,7 @@ from unittest import mock
 import jax
 import numpy as np
 import pytest
+from counting import num_params, traced_macs
 from flax import nnx
 
 from enas_jax.networks.nasbench_macro import NasBenchMacroNetwork
@@ -30,29 +31,6 @@ def abstract(architecture, task):
   """Without random values, which take long to trace."""
   with mock.patch('enas_jax.networks.layers.init', nnx.initializers.zeros):
     return nnx.split(nnx.eval_shape(lambda: network_of(architecture, task, 0)))
-
-
-def num_params(architecture, task):
-  return sum(math.prod(x.shape) for x in jax.tree.leaves(nnx.filter_state(abstract(architecture, task)[1], nnx.Param)))
-
-
-def counted_macs(architecture, task):
-  """Multiply-adds of the convolutions and matrix products in a trace of the network."""
-  graph, state = abstract(architecture, task)
-
-  def count(jaxpr):
-    total = 0
-    for equation in jaxpr.eqns:
-      out = math.prod(equation.outvars[0].aval.shape)
-      if equation.primitive.name == 'conv_general_dilated':
-        total += out * math.prod(equation.invars[1].aval.shape[:3])
-      elif equation.primitive.name == 'dot_general':
-        total += out * equation.invars[1].aval.shape[0]
-      total += sum(count(p.jaxpr) for p in equation.params.values() if hasattr(p, 'jaxpr'))
-    return total
-
-  images = jax.ShapeDtypeStruct((1, *task.image_shape), np.float32)
-  return count(jax.make_jaxpr(lambda state, images: nnx.merge(graph, state)(images))(state, images).jaxpr)
 
 
 def perturbed(architecture, task):
@@ -128,9 +106,9 @@ def test_members_of_a_class_are_one_network():
 def test_params_and_macs_of_a_spread_of_members():
   rng = np.random.default_rng(0)
   for architecture in (*(SPACE.sample(rng) for _ in range(6)), IDENTITIES, MIXED):
-    assert num_params(architecture, TASK) == SPACE.num_params(architecture, TASK)
+    assert num_params(abstract(architecture, TASK)[1]) == SPACE.num_params(architecture, TASK)
   for architecture in (IDENTITIES, MIXED):
-    assert counted_macs(architecture, TASK) == SPACE.macs(architecture, TASK)
+    assert traced_macs(*abstract(architecture, TASK), TASK) == SPACE.macs(architecture, TASK)
 
 
 def test_training_has_finite_gradients_and_learns():
