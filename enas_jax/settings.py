@@ -1,0 +1,97 @@
+"""Settings as frozen dataclasses, and as the groups of a config that flags and config files change.
+
+A space, a strategy or an estimator says in one dataclass what can be set: each field has a type and a default, the docstring says
+what it means, and `__post_init__` raises UserError for a value out of range. `enas_jax.config` makes a group of each.
+"""
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from enas_jax.errors import UserError
+
+PLAIN = (bool, int, float, str)
+S = TypeVar('S')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NoSettings:
+  """The settings of what has none."""
+
+
+def check_class(settings: type, owner: str) -> None:
+  """Checks that a class can be the settings of something.
+
+  Args:
+    settings: the class.
+    owner: whose settings they are, for the message, such as "mine.py: strategy 'hill'".
+
+  Raises:
+    UserError: it is no frozen dataclass, or a field lacks a default that is a bool, int, float, str, tuple of these, or None.
+  """
+  name = getattr(settings, '__name__', repr(settings))
+  if not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
+    raise UserError(f'{owner}: settings {name} is no dataclass; give a frozen one whose fields have defaults')
+  if not settings.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+    raise UserError(f'{owner}: settings {name} can be changed; write @dataclasses.dataclass(frozen=True)')
+  for field in dataclasses.fields(settings):
+    if field.default is dataclasses.MISSING:
+      raise UserError(f'{owner}: setting {field.name} of {name} has no default; give it one')
+    if not _is_plain(field.default):
+      raise UserError(f'{owner}: the default of setting {field.name} of {name} is {field.default!r}; give a bool, int, float, str, '
+                      'a tuple of these, or None')
+  try:
+    settings()
+  except UserError as error:
+    raise UserError(f'{owner}: the defaults of {name} are refused: {error}') from error
+
+
+def group(settings: type) -> ConfigDict:
+  """Returns the defaults of a settings class as a group of a config. A default of None becomes a placeholder of its type."""
+  hints = typing.get_type_hints(settings)
+  values = ConfigDict()
+  for field in dataclasses.fields(settings):
+    values[field.name] = placeholder(_kind(hints[field.name])) if field.default is None else field.default
+  return values
+
+
+def read(settings: type[S], values: Mapping[str, Any]) -> S:
+  """Makes the settings from a group of a config. Raises UserError for a value that the class refuses."""
+  fields = {field.name for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
+  return settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in fields})
+
+
+def at_least(settings: Any, least: float, *names: str, prefix: str) -> None:
+  """Checks that settings are not below a limit.
+
+  Args:
+    settings: the instance that has them.
+    least: the limit.
+    names: the fields.
+    prefix: what stands before a field's name in the message, such as 'config.random'.
+
+  Raises:
+    UserError: one of them is below.
+  """
+  for name in names:
+    value = getattr(settings, name)
+    if value < least:
+      raise UserError(f'{prefix}.{name} {value} is below {least}; give at least {least}')
+
+
+def _is_plain(value: Any) -> bool:
+  if isinstance(value, tuple):
+    return all(isinstance(item, PLAIN) for item in value)
+  return value is None or isinstance(value, PLAIN)
+
+
+def _kind(hint: Any) -> type:
+  """Returns the type beside None of an annotation such as `str | None`."""
+  kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
+  return typing.get_origin(kinds[0]) or kinds[0] if kinds else str
