@@ -26,7 +26,7 @@ from ml_collections import ConfigDict, config_flags
 from enas_jax.config import get_config
 from enas_jax.devices import one_cpu_device_a_core
 from enas_jax.errors import Stopped, UserError
-from enas_jax.estimators.memory import keep_freed_memory
+from enas_jax.training.memory import keep_freed_memory
 from enas_jax.workdir import flatten
 
 HELP_FLAGS = {'--help', '-help', '-h', '--helpshort', '--helpfull'}

@@ -63,8 +63,8 @@ def group(settings: type) -> ConfigDict:
 
 def read(settings: type[S], values: Mapping[str, Any]) -> S:
   """Makes the settings from a group of a config. Raises UserError for a value that the class refuses."""
-  fields = {field.name for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
-  return settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in fields})
+  names = [field.name for field in dataclasses.fields(settings) if field.name in values]  # type: ignore[arg-type]
+  return settings(**{name: tuple(value) if isinstance(value := values[name], list) else value for name in names})
 
 
 def at_least(settings: Any, least: float, *names: str, prefix: str) -> None:

@@ -18,12 +18,12 @@ from enas_jax import cli, data, spaces
 from enas_jax.checkpoint import Checkpoints
 from enas_jax.data import Dataset
 from enas_jax.errors import Stopped, UserError
-from enas_jax.estimators import Execution, execution, training_data
-from enas_jax.estimators.alone import Alone
-from enas_jax.estimators.memory import shortage
-from enas_jax.estimators.training import Snapshot
+from enas_jax.estimators import Execution, execution, family_of, training_data
 from enas_jax.model import Model, load, read_architecture
 from enas_jax.progress import Progress
+from enas_jax.training.memory import shortage
+from enas_jax.training.single import SingleTraining, single_training
+from enas_jax.training.state import Snapshot
 from enas_jax.types import Architecture, Request, Schedule
 from enas_jax.workdir import Workdir
 
@@ -47,7 +47,7 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdi
   every_epoch = request.schedule.best_epoch
   started = time.monotonic()
   part = training_data(config, dataset, dataset.train, dataset.test)
-  network = Alone(request, part, execution)
+  network = single_training(request, part, execution, family_of(config, space, part))
   workdir.write_json('architecture.json', architecture.to_json())
   if reason := shortage(network.memory_bytes, int(config.memory_limit_gb * 1e9) or None):
     raise UserError(f'final training is out of memory: {reason}; {_elsewhere(workdir, "batch_size")}')
@@ -120,7 +120,7 @@ def finished(workdir: Workdir, progress: Progress) -> dict[str, Any] | None:
   return result
 
 
-def _restore(checkpoints: Checkpoints, network: Alone) -> tuple[Snapshot | None, dict[str, Any]]:
+def _restore(checkpoints: Checkpoints, network: SingleTraining) -> tuple[Snapshot | None, dict[str, Any]]:
   if (found := checkpoints.restore((network.state_shape, network.new_tally()))) is None:
     return None, {'loss': [], 'train_accuracy': [], 'test_accuracy': [], 'seconds': 0.0}
   (state, tally), record = found

@@ -1,30 +1,34 @@
 """How good is it: estimators behind one interface."""
 from __future__ import annotations
 
-import os
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict
 
-from enas_jax import tables
+from enas_jax import families, tables
 from enas_jax.data import Dataset, hold_out, published_statistics, statistics
 from enas_jax.data.augment import from_config
 from enas_jax.data.dataset import ImageSet
 from enas_jax.errors import UserError
 from enas_jax.estimators.base import Estimator
-from enas_jax.estimators.lowering import choose
-from enas_jax.estimators.packing import plan_packing
-from enas_jax.estimators.program import TrainingData
-from enas_jax.estimators.trained import Execution, TrainedEstimator
+from enas_jax.estimators.trained import TrainedEstimator
+from enas_jax.families.chain.trial import trial
+from enas_jax.families.planes import LOWERINGS
 from enas_jax.spaces import SearchSpace
-from enas_jax.spaces.chain import ChainSpace
 from enas_jax.tables.estimator import TableEstimator
+from enas_jax.training.compile_cache import keep_programs
+from enas_jax.training.engine import Resources
+from enas_jax.training.family import Family
+from enas_jax.training.layout import Execution
+from enas_jax.training.lowering import choose
+from enas_jax.training.state import TrainingData
 
-__all__ = ['Estimator', 'Execution', 'TrainedEstimator', 'execution', 'make', 'training_data']
+__all__ = ['Estimator', 'Execution', 'TrainedEstimator', 'execution', 'family_of', 'make', 'training_data']
 
 PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -43,15 +47,17 @@ def make(config: ConfigDict, space: SearchSpace, dataset: Dataset, *, execution:
   else:
     train, score = hold_out(
         dataset.train, config.data.validation_share, seed=config.seed, num_classes=dataset.task.num_classes)
-  limit = int(config.memory_limit_gb * 1e9) or None
-  packing = None
-  if isinstance(space, ChainSpace):
-    steps = len(train.labels) // config.training.batch_size * config.epochs.first
-    packing = plan_packing(
-        space, dataset.task, batch_size=config.training.batch_size, steps=steps, platform=jax.default_backend())
-  return TrainedEstimator(
-      space, training_data(config, dataset, train, score), seed=config.seed, packing=packing, execution=execution,
-      memory_limit=limit, should_stop=should_stop)
+  resources = Resources(
+      data=training_data(config, dataset, train, score), seed=config.seed, execution=execution,
+      memory_limit=int(config.memory_limit_gb * 1e9) or None, should_stop=should_stop)
+  return TrainedEstimator(space, resources, family_of(config, space, resources.data))
+
+
+def family_of(config: ConfigDict, space: SearchSpace, data: TrainingData) -> Family[Any, Any] | None:
+  """Returns the space's family, with its programs planned for candidates under these settings; None if there is none."""
+  batch_size = config.training.batch_size
+  steps = data.train_size // batch_size * config.epochs.first
+  return families.of(space, data.task, batch_size=batch_size, steps=steps, platform=jax.default_backend())
 
 
 def _table(config: ConfigDict, space: SearchSpace) -> TableEstimator:
@@ -82,26 +88,13 @@ def execution(values: flags.FlagValues, workdir: pathlib.Path) -> Execution:
   if values.slots < 0:
     raise UserError(f'--slots={values.slots} is negative; give at least 1, or 0 for what suits the machine')
   if values.compilation_cache not in ('workdir', 'none'):
-    _keep_programs(pathlib.Path(values.compilation_cache))
+    keep_programs(pathlib.Path(values.compilation_cache))
   elif values.compilation_cache == 'workdir' and jax.config.jax_compilation_cache_dir is None:  # JAX's own setting stands.
-    _keep_programs(workdir / 'compilation_cache')
-  settings = {'lowering': choose(values.lowering, workdir / 'lowering.json')}
+    keep_programs(workdir / 'compilation_cache')
+  settings = {'lowering': choose(values.lowering, LOWERINGS, workdir / 'lowering.json', trial)}
   if config.precision != 'auto':
     settings['dtype'] = PRECISIONS[config.precision]
   return Execution.default(values.slots or None, **settings)
-
-
-def _keep_programs(folder: pathlib.Path) -> None:
-  """Has JAX keep compiled programs in a folder of the user's own: they are executable code, and run when they are read."""
-  try:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = folder.stat()
-  except OSError as error:
-    raise UserError(f'--compilation_cache={folder}: {error.strerror}; give a folder that can be written, or none') from error
-  if status.st_uid != os.getuid() or status.st_mode & 0o022:
-    raise UserError(f'--compilation_cache={folder} can be written by others, whose code would run; chmod 700 it, or give none')
-  jax.config.update('jax_compilation_cache_dir', str(folder))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
 
 def training_data(config: ConfigDict, dataset: Dataset, train: ImageSet, score: ImageSet) -> TrainingData:

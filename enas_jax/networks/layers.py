@@ -7,7 +7,8 @@ from flax import nnx
 
 # Uniform in +-1/sqrt(fan in): PyTorch's default, as in the papers' code. (Biases of linear layers are 0 here.)
 init = nnx.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
-BatchNorm = functools.partial(nnx.BatchNorm, momentum=0.9, epsilon=1e-5)
+EPSILON, MOMENTUM = 1e-5, 0.9  # Of batch norms: what is added to the variance, and the old statistics' share in the new ones.
+BatchNorm = functools.partial(nnx.BatchNorm, momentum=MOMENTUM, epsilon=EPSILON)
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1, rngs: nnx.Rngs) -> nnx.Conv:

@@ -8,30 +8,24 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from enas_jax.errors import Stopped
-from enas_jax.estimators.population import Control, Member, PopulationProgram
-from enas_jax.estimators.program import Hyperparameters
-from enas_jax.estimators.training import Snapshot, data_key, images_an_epoch, initial_seed, learning_rate
+from enas_jax.training.keys import data_key, initial_seed
+from enas_jax.training.layout import Layout
+from enas_jax.training.population import Control, Member, PopulationProgram
+from enas_jax.training.schedule import images_an_epoch, learning_rate
+from enas_jax.training.state import EpochResult, Hyperparameters, Snapshot
 from enas_jax.types import Request
 
 CALL_SECONDS = 1.0  # A call is kept near this, so that a stop is obeyed soon.
 FIRST_STEPS = 8  # Before anything is known about speed.
 
 
-class EpochResult(NamedTuple):
-  """What an epoch of one candidate gave: mean training loss, training accuracy, accuracy on the scoring part."""
-
-  loss: float
-  train_accuracy: float
-  score: float
-
-
-class Progressed(NamedTuple):
+class Paused(NamedTuple):
   """A candidate between two epochs: all that going on needs. The member's arrays are on the host."""
 
   member: Member
@@ -39,17 +33,17 @@ class Progressed(NamedTuple):
 
 
 class Trained(NamedTuple):
-  """A candidate that ended. `state`: where asked for."""
+  """A candidate that ended: its index, what its epochs gave, the seconds it took, and its state if that was asked for."""
 
   index: int
   epochs: tuple[EpochResult, ...]
   seconds: float
-  state: Progressed | None
+  state: Paused | None
 
 
 @dataclasses.dataclass
 class Usage:
-  """Of the slots: `busy` and `available` in predicted seconds of work, over all devices."""
+  """How the slots were used: `busy` and `available` in predicted seconds of work, over all devices."""
 
   busy: float = 0.0
   available: float = 0.0
@@ -63,9 +57,14 @@ class _Running:
   request: Request
   cost: float  # Of a step, in the model's seconds.
   key: jax.Array
-  epochs: list[EpochResult]
+  epochs: list[EpochResult] = dataclasses.field(default_factory=list)
+  earlier: int = 0  # Epochs before those.
   step: int = 0
   seconds: float = 0.0
+
+  @property
+  def epoch(self) -> int:
+    return self.earlier + len(self.epochs)
 
   @property
   def over(self) -> bool:
@@ -73,8 +72,8 @@ class _Running:
             or (bool(self.epochs) and not np.isfinite(self.epochs[-1].loss)))
 
 
-def train_in_slots(program: PopulationProgram, requests: Sequence[Request], *, seed: int, costs: Sequence[float],
-                   starts: Mapping[int, Progressed] = {}, keep: frozenset[int] = frozenset(), usage: Usage | None = None,
+def train_in_slots(program: PopulationProgram[Any], requests: Sequence[Request], *, seed: int, costs: Sequence[float],
+                   starts: Mapping[int, Paused] = {}, keep: frozenset[int] = frozenset(), usage: Usage | None = None,
                    should_stop: Callable[[], bool] = lambda: False) -> Iterator[Trained]:
   """Trains every request to its end, as many at once as there are slots, the most expensive first.
 
@@ -100,7 +99,7 @@ def train_in_slots(program: PopulationProgram, requests: Sequence[Request], *, s
     _fill(program, running, waiting, requests, costs, starts, seed)
     start = time.perf_counter()
     most = FIRST_STEPS * min(r.cost for r in running.values()) if pace is None else CALL_SECONDS / pace
-    steps = (_alike if layout.vmapped else _sliced)(running, program.steps, most, layout)
+    steps = (_equal_steps if layout.vmapped else _equal_work)(running, program.steps, most, layout)
     tally, correct = jax.device_get(program.advance(_control(program, running, steps)))
     seconds = time.perf_counter() - start
     work = [sum(r.cost * steps[slot] for slot, r in running.items() if slot // layout.slots == device)
@@ -118,14 +117,15 @@ def train_in_slots(program: PopulationProgram, requests: Sequence[Request], *, s
       r.step = 0
       if r.over:
         del running[slot]
-        state = Progressed(program.member(slot), tuple(r.epochs)) if r.index in keep else None
+        state = Paused(program.member(slot), tuple(r.epochs)) if r.index in keep else None
         yield Trained(r.index, tuple(r.epochs), r.seconds, state)
     if should_stop() and (waiting or running):
       raise Stopped
 
 
-def train_one(program: PopulationProgram, request: Request, *, seed: int, start: Snapshot | None = None, score: bool = True,
-              should_stop: Callable[[], bool] = lambda: False) -> Iterator[tuple[Snapshot, EpochResult | None]]:
+def train_one(program: PopulationProgram[Any], request: Request, *, seed: int, start: Snapshot | None = None,
+              score: bool = True, should_stop: Callable[[], bool] = lambda: False,
+              ) -> Iterator[tuple[Snapshot, EpochResult | None]]:
   """Trains one candidate in a program of one slot, from any point.
 
   Args:
@@ -145,7 +145,7 @@ def train_one(program: PopulationProgram, request: Request, *, seed: int, start:
   images = images_an_epoch(schedule, program.data.train_size)
   epoch, step, most = start.epoch, start.step, FIRST_STEPS
   while epoch < schedule.trained_epochs:
-    running = _Running(0, request, 1.0, data_key(seed, request), [None] * epoch, step)
+    running = _Running(0, request, 1.0, data_key(seed, request), earlier=epoch, step=step)
     steps = min(most, program.steps - step)
     scored = score or epoch + 1 == schedule.trained_epochs
     begin = time.perf_counter()
@@ -165,7 +165,8 @@ def train_one(program: PopulationProgram, request: Request, *, seed: int, start:
       yield snapshot, EpochResult(float(tally.loss[0]) / images, int(tally.correct[0]) / images, accuracy)
 
 
-def _fill(program, running, waiting, requests, costs, starts, seed):
+def _fill(program: PopulationProgram[Any], running: dict[int, _Running], waiting: list[int], requests: Sequence[Request],
+          costs: Sequence[float], starts: Mapping[int, Paused], seed: int) -> None:
   """Gives the free slots to those that wait, one on each device a round, so that all devices have work first."""
   layout = program.layout
   if layout.vmapped and layout.shared_batches and running:
@@ -192,30 +193,32 @@ def _fill(program, running, waiting, requests, costs, starts, seed):
     program.insert(members)
 
 
-def _next(layout, running, waiting, requests, starts):
-  """Who goes in next; None where nobody may."""
+def _next(layout: Layout, running: Mapping[int, _Running], waiting: Sequence[int], requests: Sequence[Request],
+          starts: Mapping[int, Paused]) -> int | None:
+  """Returns who goes in next; None if nobody may."""
   if not (layout.vmapped and layout.shared_batches and running):
     return waiting[0]
   begun = next(iter(running.values()))
   return next((i for i in waiting if requests[i].replicate == begun.request.replicate
-               and (len(starts[i].epochs) if i in starts else 0) == len(begun.epochs)), None)
+               and (len(starts[i].epochs) if i in starts else 0) == begun.epoch), None)
 
 
-def _alike(running, epoch_steps, most, layout):
-  """The same for all: to the epoch's end, or as far as the time allows."""
+def _equal_steps(running: Mapping[int, _Running], epoch_steps: int, most: float, layout: Layout) -> dict[int, int]:
+  """Returns the same number of steps for all slots: to the epoch's end, or as far as the time allows."""
   slowest = max(sum(r.cost for slot, r in running.items() if slot // layout.slots == device) for device in range(layout.groups))
   at = next(iter(running.values())).step
   return dict.fromkeys(running, max(1, min(epoch_steps - at, int(most / slowest))))
 
 
-def _sliced(running, epoch_steps, most, layout):
-  """As much work for each candidate: until the first reaches its epoch's end, or as far as the time allows."""
+def _equal_work(running: Mapping[int, _Running], epoch_steps: int, most: float, layout: Layout) -> dict[int, int]:
+  """Returns steps of as much work for each slot: until the first reaches its epoch's end, or as far as the time allows."""
   slice_ = min(most / layout.slots, min(r.cost * (epoch_steps - r.step) for r in running.values()))
   return {slot: max(1, min(epoch_steps - r.step, round(slice_ / r.cost))) for slot, r in running.items()}
 
 
-def _control(program, running, steps, *, score=True) -> Control:
-  """For all slots. Empty ones are left alone; where all are alike they go along with another."""
+def _control(program: PopulationProgram[Any], running: Mapping[int, _Running], steps: Mapping[int, int], *,
+             score: bool = True) -> Control:
+  """Returns the control of a call. Empty slots are left alone; under vmap they go along with another."""
   total = program.layout.total
   of = [slot if slot in running else next(iter(running)) for slot in range(total)]
   columns = {name: np.zeros(total, np.int32) for name in ('epoch', 'first', 'steps')}
@@ -223,9 +226,9 @@ def _control(program, running, steps, *, score=True) -> Control:
   hyperparameters = np.zeros((4, total), np.float32)
   for slot in range(total) if program.layout.vmapped else running:
     r, count = running[of[slot]], steps[of[slot]]
-    epoch, schedule, ends = len(r.epochs), r.request.schedule, r.step + count == program.steps
-    for column, value in zip(columns.values(), (epoch, r.step, count, ends, ends and score), strict=True):
+    schedule, ends = r.request.schedule, r.step + count == program.steps
+    for column, value in zip(columns.values(), (r.epoch, r.step, count, ends, ends and score), strict=True):
       column[slot] = value
-    hyperparameters[:, slot] = learning_rate(schedule, epoch), schedule.momentum, schedule.weight_decay, schedule.clip_norm
+    hyperparameters[:, slot] = learning_rate(schedule, r.epoch), schedule.momentum, schedule.weight_decay, schedule.clip_norm
   keys = jax.numpy.stack([running[slot].key for slot in of])
   return program.put(Control(key=keys, hyperparameters=Hyperparameters(*hyperparameters), **columns))

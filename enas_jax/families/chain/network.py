@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from enas_jax.networks.planes import barrier, column, convolution, depthwise, pointwise, sums
-from enas_jax.networks.stacked_weights import BODIES, DOUBLE1, DOUBLE2, SITES, Capacity, Plan, Weights
-from enas_jax.spaces.chain import SEPARABLE
-
-EPSILON, MOMENTUM = 1e-5, 0.9  # Of batch norm, as in networks/chain.py.
+from enas_jax.families.chain import weights as weights_
+from enas_jax.families.chain.weights import BODIES, DOUBLE1, DOUBLE2, SITES, Capacity, Plan, Weights
+from enas_jax.families.planes import barrier, column, convolution, depthwise, pointwise, sums
+from enas_jax.networks.layers import EPSILON, MOMENTUM
+from enas_jax.spaces.chain import MIN_DEPTH, SEPARABLE, ChainArchitecture
+from enas_jax.types import Task
 
 
 class Forward(NamedTuple):
@@ -39,10 +41,15 @@ class Forward(NamedTuple):
   pooled: jax.Array
   kept: dict[str, Any]
 
+  @property
+  def scratch(self) -> dict[str, jax.Array]:
+    """The memory that the pass was given, for the next."""
+    return {site: self.kept[site][0] for site in BODIES}
+
 
 @dataclasses.dataclass(frozen=True)
 class StackedChain:
-  """The functions of one capacity. Planes are [C, H, W, B]; weights as `stacked_weights.pack` gives them.
+  """The functions of one capacity. Planes are [C, H, W, B]; weights as `weights.pack` gives them.
 
   Attributes:
     masked: loops run to `limits`, and layers past a candidate's own are masked out: under vmap. Else to its own counts.
@@ -54,6 +61,31 @@ class StackedChain:
   lowering: str = 'shifts'
   masked: bool = False
   axis: str | None = None
+
+  def example(self) -> ChainArchitecture:
+    """Returns the smallest chain that the capacity holds."""
+    operation, kernel = self.capacity.branches[0]
+    return ChainArchitecture.uniform(MIN_DEPTH, 1, operation, kernel)
+
+  def initial(self, architecture: ChainArchitecture, task: Task, rng: np.random.Generator) -> tuple[Weights, Weights]:
+    """Draws fresh packed weights and statistics, on the host."""
+    return weights_.pack(architecture, *weights_.initial(architecture, task, rng), self.capacity)
+
+  def pack(self, architecture: ChainArchitecture, params: Weights, stats: Weights) -> tuple[Weights, Weights]:
+    """Returns the weights and statistics of the plain module in packed form."""
+    return weights_.pack(architecture, params, stats, self.capacity)
+
+  def unpack(self, architecture: ChainArchitecture, params: Weights, stats: Weights, task: Task) -> tuple[Weights, Weights]:
+    """Returns packed weights and statistics as those of the plain module."""
+    return weights_.unpack(architecture, params, stats, task)
+
+  def plan(self, architecture: ChainArchitecture) -> Plan:
+    """Returns the chain as data."""
+    return weights_.plan(architecture, self.capacity)
+
+  def limits(self, plan: Plan) -> jax.Array:
+    """Returns the body layers of each stage, int32 [3]."""
+    return plan.counts
 
   def scratch(self, shape: tuple[int, ...]) -> dict[str, jax.Array]:
     """Memory for the inputs of every body layer, for images [B, H, W, C] of this shape.
@@ -225,11 +257,6 @@ class StackedChain:
     log_likelihood = jax.nn.log_softmax(logits, axis=0)
     one_hot = labels == jnp.arange(len(logits))[:, None]
     return -jnp.where(one_hot, log_likelihood, 0).sum() / batch, (jnp.exp(log_likelihood) - one_hot) / batch
-
-
-def scratch_of(forward: Forward) -> dict[str, jax.Array]:
-  """The memory that a forward pass was given, for the next."""
-  return {site: forward.kept[site][0] for site in BODIES}
 
 
 def _planes(images, dtype):

@@ -1,41 +1,37 @@
 """Many different candidates trained at once, on every device, by one compiled program.
 
 A device has slots; a slot holds one candidate. What makes candidates differ (the plan of their layers, weights, batch order,
-schedule) is data, see networks/stacked_chain.py. One call of the program trains every slot by some steps, each within its own
+schedule) is data, see family.py. One call of the program trains every slot by some steps, each within its own
 epoch, and scores those that end one. Between calls the host reads results, and gives the slots of those that ended to others.
 
 The mesh has two axes: over `candidates` nothing is exchanged; over `data` the images of one network's batch are spread.
 """
 from __future__ import annotations
 
-import dataclasses
 import functools
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from enas_jax.data.augment import augment, normalise
-from enas_jax.estimators.program import Hyperparameters, Tally, TrainingData, TrainState, memory_bytes, optimizer
-from enas_jax.networks.stacked_chain import StackedChain, scratch_of
-from enas_jax.networks.stacked_weights import Capacity, Plan, initial, pack, plan, unpack
-from enas_jax.spaces.chain import ChainArchitecture
-from enas_jax.types import Architecture
-
-# The barriers keep what several uses need from being computed in each; this CPU back end would drop them before it fuses. Sums
-# may be reordered, but NaN and infinity keep their meaning: a diverged candidate must be seen.
-CPU_OPTIONS = {
-    # The second pass makes one kernel of a small loop, and fails on a barrier within (seen with JAX 0.12, width 1).
-    'xla_disable_hlo_passes': 'cse_barrier_expander,small-while-loop-hoisting',
-    'xla_cpu_prefer_vector_width': 512,  # A twentieth faster than 256, where there is AVX-512.
-    'xla_backend_optimization_level': 2,  # Compiles a tenth sooner than at 3, and runs as fast.
-    'xla_cpu_enable_fast_math': True,
-    'xla_cpu_fast_math_honor_nans': True,
-    'xla_cpu_fast_math_honor_infs': True,
-}
+from enas_jax.training.family import A, Limits, Plan, StackedNetwork, Weights
+from enas_jax.training.layout import CPU_OPTIONS, Layout
+from enas_jax.training.memory import program_bytes
+from enas_jax.training.state import (
+    Arrays,
+    Hyperparameters,
+    Tally,
+    TrainingData,
+    TrainState,
+    optimizer,
+    optimizer_shapes,
+    zeros_like,
+)
 
 
 class Member(NamedTuple):
@@ -68,72 +64,33 @@ class Control(NamedTuple):
   hyperparameters: Hyperparameters
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-  """How candidates lie on the devices.
+class PopulationProgram(Generic[A]):
+  """The compiled training of all candidates that a network's capacity holds.
 
-  Attributes:
-    devices: all that take part.
-    slots: candidates on each.
-    vmapped: train a device's candidates side by side (vmap) instead of in turn (lax.map); all their calls are then alike in
-      `first`, `steps`, `finish` and `score`.
-    shared_batches: vmapped candidates share key and epoch, too, so that a batch is drawn once.
-    data_parallel: spread the batches of one candidate over the devices, instead of candidates.
-  """
-
-  devices: tuple[jax.Device, ...]
-  slots: int = 1
-  vmapped: bool = False
-  shared_batches: bool = False
-  data_parallel: bool = False
-
-  @functools.cached_property
-  def mesh(self) -> Mesh:
-    shape = (1, len(self.devices)) if self.data_parallel else (len(self.devices), 1)
-    return Mesh(np.array(self.devices).reshape(shape), ('candidates', 'data'))
-
-  @property
-  def groups(self) -> int:
-    """Groups of slots that run independently of one another."""
-    return 1 if self.data_parallel else len(self.devices)
-
-  @property
-  def total(self) -> int:
-    """Slots on all devices."""
-    return self.groups * self.slots
-
-  def halved(self) -> Layout:
-    """With half the slots, or where there is one, half the devices."""
-    if self.slots > 1:
-      return dataclasses.replace(self, slots=self.slots // 2)
-    return dataclasses.replace(self, devices=self.devices[:len(self.devices) // 2])
-
-  def sharding(self, *axes: str) -> NamedSharding:
-    return NamedSharding(self.mesh, PartitionSpec(*axes))
-
-
-class PopulationProgram:
-  """The compiled training of all candidates that a capacity holds.
+  Args:
+    network: the mathematics; made for this layout, see `Family.network`.
+    data: what to train and score on.
+    batch_size: images a step.
+    keep_last_batch: whether an epoch ends with a smaller batch, if one is left.
+    layout: how candidates lie on the devices.
 
   Attributes:
     members: the candidates, in slots: a `Member` of arrays with a leading axis [slots], spread over the devices.
-    compile_seconds: spent on tracing and compiling.
-    memory_bytes: that training needs on each device beside the data, as the compiler reports it.
+    steps: of an epoch, the smaller last one aside.
+    compile_seconds: the time spent on tracing and compiling.
+    memory_bytes: what training needs on each device beside the data, as the compiler reports it.
     member_bytes: the part of it that the members take from the start.
     compiled: what `advance` runs: its text, the compiler's count for one device.
   """
 
-  def __init__(self, capacity: Capacity, data: TrainingData, *, batch_size: int, keep_last_batch: bool, layout: Layout,
-               dtype: Any = jnp.float32, lowering: str = 'shifts'):
-    self.capacity, self.data, self.batch_size, self.layout = capacity, data, batch_size, layout
+  def __init__(self, network: StackedNetwork[A], data: TrainingData, *, batch_size: int, keep_last_batch: bool, layout: Layout):
+    self.network, self.data, self.batch_size, self.layout = network, data, batch_size, layout
     self._tail = data.train_size % batch_size if keep_last_batch else 0
-    self.steps = data.train_size // batch_size  # Of an epoch, the smaller last one aside.
+    self.steps = data.train_size // batch_size
     self._parts = len(layout.devices) if layout.data_parallel else 1
-    self._network = StackedChain(
-        capacity, dtype, lowering, masked=layout.vmapped, axis='data' if layout.data_parallel else None)
     start = time.perf_counter()
     self._arrays = jax.device_put(data.arrays, layout.sharding())
-    self.members = jax.device_put(
+    self.members: Member = jax.device_put(
         jax.tree.map(lambda x: np.zeros((layout.total, *x.shape), x.dtype), self._template), layout.sharding('candidates'))
     advance = self._over_devices(self._advance, self.members, self._control(), arrays=True)
     self.compiled = jax.jit(advance, donate_argnums=0).lower(self.members, self._control(), self._arrays).compile(
@@ -141,42 +98,43 @@ class PopulationProgram:
     self._insert = self._compile_insert()
     self.compile_seconds = time.perf_counter() - start
     self.member_bytes = sum(x.nbytes for x in jax.tree.leaves(self.members)) // layout.groups
-    self.memory_bytes = self.member_bytes + memory_bytes(self.compiled)
+    self.memory_bytes = self.member_bytes + program_bytes(self.compiled)
 
-  def initial(self, architecture: Architecture, rng: np.random.Generator) -> TrainState:
-    """Fresh weights, on the host."""
-    return self.pack(architecture, *initial(architecture, self.data.task, rng))
+  def initial(self, architecture: A, rng: np.random.Generator) -> TrainState:
+    """Draws fresh weights, on the host, as a state that training starts from."""
+    return self._start(*self.network.initial(architecture, self.data.task, rng))
 
-  def pack(self, architecture: Architecture, params: Any, stats: Any) -> TrainState:
-    """The module's weights as a state that training starts from."""
-    params, stats = pack(architecture, params, stats, self.capacity)
-    return TrainState(params, stats, _zeros(_optimizer_state(params)))
+  def pack(self, architecture: A, params: Weights, stats: Weights) -> TrainState:
+    """Returns the module's weights as a state that training starts from."""
+    return self._start(*self.network.pack(architecture, params, stats))
 
-  def unpack(self, architecture: Architecture, state: TrainState) -> tuple[Any, Any]:
-    """The module's weights and batch-norm statistics."""
-    return unpack(architecture, state.params, state.stats, self.data.task)
+  def unpack(self, architecture: A, state: TrainState) -> tuple[Weights, Weights]:
+    """Returns the module's weights and batch-norm statistics."""
+    return self.network.unpack(architecture, state.params, state.stats, self.data.task)
 
   def insert(self, members: dict[int, Member]) -> None:
     """Puts candidates into slots, at most one on each device a call; the others stay as they are."""
     per_device = [next((i for i in members if i // self.layout.slots == d), None) for d in range(self.layout.groups)]
     assert set(per_device) - {None} == set(members)
-    template = _zeros(self._template)
+    template = zeros_like(self._template)
     new = jax.tree.map(lambda *x: np.stack(x), *[template if i is None else members[i] for i in per_device])
     places = np.array([-1 if i is None else i % self.layout.slots for i in per_device], np.int32)
     self.members = self._insert(self.members, *jax.device_put((places, new), self.layout.sharding('candidates')))
 
   def member(self, slot: int) -> Member:
-    """The candidate of a slot, on the host."""
-    def take(x):
+    """Returns the candidate of a slot, on the host."""
+    def take(x: jax.Array) -> np.ndarray:
       shard = next(s for s in x.addressable_shards if slot in range(*s.index[0].indices(self.layout.total)))
       return np.array(np.asarray(shard.data)[slot % self.layout.slots])  # A copy: a view would keep all slots alive.
 
     return jax.tree.map(take, self.members)
 
-  def new_member(self, architecture: Architecture, state: TrainState, tally: Tally | None = None) -> Member:
-    return Member(plan(architecture, self.capacity), state, self.new_tally() if tally is None else tally)
+  def new_member(self, architecture: A, state: TrainState, tally: Tally | None = None) -> Member:
+    """Returns a candidate that can be put into a slot."""
+    return Member(self.network.plan(architecture), state, self.new_tally() if tally is None else tally)
 
   def new_tally(self) -> Tally:
+    """Returns the tally of an epoch that has not begun."""
     return Tally(np.float32(0), np.int32(0))
 
   def put(self, control: Control) -> Control:
@@ -188,31 +146,34 @@ class PopulationProgram:
     self.members, tally, correct = self.compiled(self.members, control, self._arrays)
     return tally, correct
 
+  def _start(self, params: Weights, stats: Weights) -> TrainState:
+    return TrainState(params, stats, zeros_like(optimizer_shapes(params)))
+
   @functools.cached_property
   def _template(self) -> Member:
-    """Of one candidate: shapes and types."""
-    shape = _smallest(self.capacity)
+    """Shapes and types of one candidate."""
+    example = self.network.example()
     return jax.eval_shape(lambda: jax.tree.map(
-        jnp.asarray, self.new_member(shape, self.initial(shape, np.random.default_rng(0)))))
+        jnp.asarray, self.new_member(example, self.initial(example, np.random.default_rng(0)))))
 
   def _control(self) -> Control:
-    """Of the shapes that `advance` takes; leaves every slot alone."""
+    """Returns a control of the shapes that `advance` takes, which leaves every slot alone."""
     zeros, off = np.zeros(self.layout.total, np.int32), np.zeros(self.layout.total, bool)
     keys = jax.random.split(jax.random.key(0), self.layout.total)
     return self.put(Control(keys, zeros, zeros, zeros, off, off, Hyperparameters(*[zeros.astype(np.float32)] * 4)))
 
-  def _over_devices(self, function, *arguments, arrays=False):
-    """shard_map: leading axes over `candidates`, the data on every device."""
+  def _over_devices(self, function: Callable[..., Any], *arguments: Any, arrays: bool = False) -> Callable[..., Any]:
+    """Applies shard_map: leading axes lie over `candidates`, the data are on every device."""
     spread, whole = PartitionSpec('candidates'), PartitionSpec()
     specs = (*[spread] * len(arguments), *([whole] if arrays else []))
     # Over `data` all devices end with the same weights, which the check of replication cannot see through loops.
     return jax.shard_map(function, mesh=self.layout.mesh, in_specs=specs, out_specs=spread, check_vma=False)
 
-  def _compile_insert(self):
-    def insert(members, place, new):
+  def _compile_insert(self) -> jax.stages.Compiled:
+    def insert(members: Member, place: jax.Array, new: Member) -> Member:
       at = jnp.maximum(place[0], 0)
 
-      def put(stack, x):
+      def put(stack: jax.Array, x: jax.Array) -> jax.Array:
         old = jax.lax.dynamic_index_in_dim(stack, at, 0)
         return jax.lax.dynamic_update_slice_in_dim(stack, jnp.where(place[0] < 0, old, x), at, 0)
 
@@ -222,10 +183,10 @@ class PopulationProgram:
     arguments = self.members, *jax.device_put((np.zeros(self.layout.groups, np.int32), new), self.layout.sharding('candidates'))
     return jax.jit(self._over_devices(insert, *arguments), donate_argnums=0).lower(*arguments).compile()
 
-  def _advance(self, members, control, arrays):
-    """One device's slots."""
-    def one(member, control):
-      return self._one(member, control, member.plan.counts, arrays)
+  def _advance(self, members: Member, control: Control, arrays: Arrays) -> tuple[Member, Tally, jax.Array]:
+    """Runs the slots of one device."""
+    def one(member: Member, control: Control) -> tuple[Member, Tally, jax.Array]:
+      return self._one(member, control, self.network.limits(member.plan), arrays)
 
     if self.layout.slots == 1:
       result = one(*jax.tree.map(lambda x: x[0], (members, control)))
@@ -236,20 +197,20 @@ class PopulationProgram:
     common = ('first', 'steps', 'finish', 'score', *(('key', 'epoch') if self.layout.shared_batches else ()))
     own = {name: None if name in common else getattr(control, name) for name in Control._fields}
     shared = {name: getattr(control, name)[0] for name in common}
-    limits = members.plan.counts.max(0)
+    limits = jax.tree.map(lambda x: x.max(0), jax.vmap(self.network.limits)(members.plan))
 
-    def side_by_side(member, own):
+    def side_by_side(member: Member, own: dict[str, Any]) -> tuple[Member, Tally, jax.Array]:
       return self._one(member, Control(**{**own, **shared}), limits, arrays)
 
     return jax.vmap(side_by_side)(members, own)
 
-  def _one(self, member, control, limits, arrays):
-    """One slot."""
+  def _one(self, member: Member, control: Control, limits: Limits, arrays: Arrays) -> tuple[Member, Tally, jax.Array]:
+    """Runs one slot."""
     order_key, step_key = jax.random.split(jax.random.fold_in(control.key, control.epoch))
     order = jax.lax.cond(control.steps > 0, lambda: jax.random.permutation(order_key, self.data.train_size),
                          lambda: jnp.zeros(self.data.train_size, jnp.int32))
     tally = jax.tree.map(lambda x: jnp.where(control.first == 0, jnp.zeros_like(x), x), member.tally)
-    settings = member.plan, limits, control.hyperparameters, order, step_key, arrays
+    settings = _Settings(member.plan, limits, control.hyperparameters, order, step_key, arrays)
     end = control.first + control.steps
     last = end + jnp.where(control.score, -(-self.data.score_size // self.batch_size), 0)
     crop = self.data.augmentation.output_shape(self.data.task.image_shape)
@@ -263,64 +224,69 @@ class PopulationProgram:
       state, tally, correct = self._batches(state, tally, settings, end, end, last, crop=None)
     return Member(member.plan, state, tally), tally, correct
 
-  def _batches(self, state, tally, settings, first, end, last, *, crop, size=None):
+  def _batches(self, state: TrainState, tally: Tally, settings: _Settings, first: jax.Array, end: jax.Array, last: jax.Array, *,
+               crop: tuple[int, int, int] | None, size: int | None = None) -> tuple[TrainState, Tally, jax.Array]:
     """Trains on batches `first` to `end` of `size` images, and scores on `end` to `last`; in one loop, with the layers once.
 
-    `crop` is the shape of what is trained on; None: nothing is. Where `last` is `end` itself, nothing is scored.
-    Returns the state, the tally, and the right answers on the scoring part.
+    Args:
+      state, tally: of the candidate.
+      settings: what stays the same in all batches.
+      first, end, last: numbers of batches, int32 []. If `last` is `end` itself, nothing is scored.
+      crop: the shape of the images that are trained on; None: nothing is.
+      size: images a batch; None: the program's.
+
+    Returns:
+      The state, the tally, and the right answers on the scoring part.
     """
-    candidate, limits, hyperparameters, order, key, arrays = settings
+    plan, limits, hyperparameters, order, key, arrays = settings
     size = self.batch_size if size is None else size
-    network, part = self._network, size // self._parts
+    network, part = self.network, size // self._parts
     mine = jax.lax.axis_index('data') * part if self._parts > 1 else 0
 
-    def drawn(index):
+    def drawn(index: jax.Array) -> tuple[jax.Array, ...]:
       rows = jax.lax.dynamic_slice(order, (index * self.batch_size,), (size,))
       inputs = augment(jax.random.fold_in(key, index), arrays.images[rows], arrays.mean, arrays.std, self.data.augmentation)
       return tuple(jax.lax.dynamic_slice_in_dim(x, mine, part) for x in (inputs, arrays.labels[rows]))
 
-    def scored(index):
+    def scored(index: jax.Array) -> tuple[jax.Array, ...]:
       rows = (index - end) * size + mine + jnp.arange(part)
       labels = jnp.where(rows < self.data.score_size, arrays.score_labels[rows], -1)
       return normalise(arrays.score_images[rows], arrays.mean, arrays.std), labels
 
-    def batch(index, carry):
+    def batch(index: jax.Array, carry: tuple[TrainState, Tally, jax.Array, Any]) -> tuple[TrainState, Tally, jax.Array, Any]:
       state, tally, right, scratch = carry
       training = crop is not None if crop is None or last is end else index < end
       inputs, labels = _either(training, drawn, scored, index)
-      forward = network.forward(state.params, state.stats, candidate, limits, inputs, scratch, training)
+      forward = network.forward(state.params, state.stats, plan, limits, inputs, scratch, training)
       correct = network.correct(forward, labels)
 
-      def learn(state, tally):
-        loss, gradients = network.backward(state.params, candidate, limits, inputs, labels, forward)
+      def learn(state: TrainState, tally: Tally) -> tuple[TrainState, Tally]:
+        loss, gradients = network.backward(state.params, plan, limits, inputs, labels, forward)
         updates, opt_state = optimizer(hyperparameters).update(gradients, state.optimizer, state.params)
         params = jax.tree.map(jnp.add, state.params, updates)
         return TrainState(params, forward.stats, opt_state), Tally(tally.loss + loss * size, tally.correct + correct)
 
       state, tally = _either(training, learn, lambda *same: same, state, tally)
-      return state, tally, right + jnp.where(training, 0, correct), scratch_of(forward)
+      return state, tally, right + jnp.where(training, 0, correct), forward.scratch
 
     height, width = (self.data.task.image_shape if crop is None else crop)[:2]
-    carry = state, tally, jnp.int32(0), network.scratch((part, height, width, 0))
+    carry = state, tally, jnp.int32(0), network.scratch((part, height, width, self.data.task.image_shape[2]))
     return jax.lax.fori_loop(first, last, batch, carry)[:3]
 
 
-def _either(condition, yes, no, *operands):
-  """lax.cond, but for a condition that is known when the program is compiled."""
+class _Settings(NamedTuple):
+  """What a slot's batches share."""
+
+  plan: Plan
+  limits: Limits
+  hyperparameters: Hyperparameters
+  order: jax.Array
+  key: jax.Array
+  arrays: Arrays
+
+
+def _either(condition: Any, yes: Callable[..., Any], no: Callable[..., Any], *operands: Any) -> Any:
+  """Does what lax.cond does, but for a condition that is known when the program is compiled."""
   if isinstance(condition, bool):
     return yes(*operands) if condition else no(*operands)
   return jax.lax.cond(condition, yes, no, *operands)
-
-
-def _smallest(capacity: Capacity) -> Architecture:
-  """Some candidate that the capacity holds."""
-  operation, kernel = capacity.branches[0]
-  return ChainArchitecture.uniform(3, 1, operation, kernel)
-
-
-def _optimizer_state(params):
-  return jax.eval_shape(lambda: optimizer(Hyperparameters(0.0, 0.0, 0.0, 1.0)).init(jax.tree.map(jnp.asarray, params)))
-
-
-def _zeros(shapes):
-  return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 
-from enas_jax.networks.stacked_weights import Capacity
+from enas_jax.families.chain.weights import Capacity
 from enas_jax.spaces.chain import OPERATIONS, ChainArchitecture, ChainSpace
 from enas_jax.types import Task
 

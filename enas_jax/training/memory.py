@@ -35,6 +35,14 @@ def shortage(needed: int, limit: float | None = None) -> str:
   return '' if needed <= limit else f'needs {_readable(needed)}, {_readable(limit)} are free'
 
 
+def program_bytes(compiled: jax.stages.Compiled) -> int:
+  """Returns the device memory that a call needs beside its arguments, as the compiler reports it."""
+  analysis = compiled.memory_analysis()
+  if analysis is None:  # A back end that does not tell.
+    return 0
+  return analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+
+
 def keep_freed_memory() -> None:
   """Has glibc keep freed memory for the next training step, instead of handing it back and getting it again zeroed.
 

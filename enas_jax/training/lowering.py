@@ -1,0 +1,44 @@
+"""Which form of the convolutions a platform runs fastest: known, tried once, or told."""
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+
+from enas_jax.errors import UserError
+
+KNOWN = {'cpu': 'shifts'}  # Tens of times faster there, always: XLA has no fast convolution in a loop (benchmarks/README.md).
+
+
+def choose(asked: str, known: Sequence[str], cache: pathlib.Path, trial: Callable[[], Mapping[str, float]]) -> str:
+  """Returns the lowering to use.
+
+  Args:
+    asked: one of `known`, or 'auto'.
+    known: the lowerings that there are.
+    cache: file that keeps what a trial found, by kind of device, so that a resumed run takes the same. May be absent.
+    trial: measures the seconds of a training step under each lowering, on the present device.
+
+  Raises:
+    UserError: `asked` is neither.
+  """
+  if asked in known:
+    return asked
+  if asked != 'auto':
+    raise UserError(f"--lowering={asked} is unknown; give 'auto', {' or '.join(map(repr, known))}")
+  device = jax.local_devices()[0]
+  if device.platform in KNOWN:
+    return KNOWN[device.platform]
+  try:
+    found = json.loads(cache.read_text())
+  except (FileNotFoundError, ValueError):  # None yet, or cut short by a crash: tried again.
+    found = {}
+  if device.device_kind not in found:
+    found[device.device_kind] = dict(trial())
+    part = cache.with_suffix('.part')
+    part.write_text(json.dumps(found))
+    part.rename(cache)
+  seconds = found[device.device_kind]
+  return min(seconds, key=seconds.get)

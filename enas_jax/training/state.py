@@ -1,0 +1,134 @@
+"""What training works on: the images on the device, the weights and the optimiser's state, and what an epoch gave."""
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from enas_jax.data.augment import Augmentation
+from enas_jax.data.dataset import ImageSet
+from enas_jax.types import Task
+
+SCORE_BATCH = 500  # Images.
+Array = jax.Array | np.ndarray
+
+
+class Arrays(NamedTuple):
+  """The images that every program reads; they are on the device once.
+
+  Attributes:
+    images, labels: the training part, uint8 [N, H, W, C] and int32 [N].
+    score_images, score_labels: the part that scores, padded to whole batches with labels of -1.
+    mean, std: float32 [C], of pixels in [0, 1].
+  """
+
+  images: Array
+  labels: Array
+  score_images: Array
+  score_labels: Array
+  mean: Array
+  std: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+  """The arrays on the device, and what is fixed when a program is compiled.
+
+  Attributes:
+    arrays: the images.
+    score_size: how many images score, padding aside.
+    augmentation: what a training batch goes through.
+    task: shape of the images and number of classes.
+    score_batch: images that a module's program scores at once; only memory depends on it.
+  """
+
+  arrays: Arrays
+  score_size: int
+  augmentation: Augmentation
+  task: Task
+  score_batch: int
+
+  @classmethod
+  def put(cls, train: ImageSet, score: ImageSet, *, mean: np.ndarray, std: np.ndarray, augmentation: Augmentation,
+          task: Task, score_batch: int = SCORE_BATCH) -> TrainingData:
+    """Moves both parts to the default device."""
+    score_batch = min(score_batch, len(score.labels))
+    padding = -len(score.labels) % score_batch
+    score_images = np.pad(score.images, ((0, padding), (0, 0), (0, 0), (0, 0)))
+    score_labels = np.pad(score.labels, (0, padding), constant_values=-1)
+    arrays = jax.device_put(Arrays(train.images, train.labels, score_images, score_labels, mean, std))
+    return cls(arrays, len(score.labels), augmentation, task, score_batch)
+
+  @property
+  def train_size(self) -> int:
+    """The number of training images."""
+    return len(self.arrays.labels)
+
+
+class TrainState(NamedTuple):
+  """What training changes: weights, batch-norm statistics, the optimiser's state; each a pytree of arrays."""
+
+  params: Any
+  stats: Any
+  optimizer: Any
+
+
+class Tally(NamedTuple):
+  """Sums over the epoch's images so far: the loss (float32) and the right answers (int32)."""
+
+  loss: Any
+  correct: Any
+
+
+class Hyperparameters(NamedTuple):
+  """The numbers of one epoch.
+
+  Attributes:
+    learning_rate, momentum, weight_decay, clip_norm: as in `types.Schedule`.
+    progress: the share of the schedule's epochs that is over, in [0, 1); None if no module asks for it.
+  """
+
+  learning_rate: Any
+  momentum: Any
+  weight_decay: Any
+  clip_norm: Any
+  progress: Any = None
+
+
+class EpochResult(NamedTuple):
+  """What an epoch of one candidate gave: mean training loss, training accuracy, accuracy on the scoring part (fractions)."""
+
+  loss: float
+  train_accuracy: float
+  score: float
+
+
+class Snapshot(NamedTuple):
+  """Where a training stands, `step` steps into epoch `epoch` (both counted from 0): all that resuming needs."""
+
+  state: TrainState
+  tally: Tally
+  epoch: int
+  step: int
+
+
+def optimizer(hyperparameters: Hyperparameters) -> optax.GradientTransformation:
+  """Returns SGD as PyTorch has it: clip, add the decayed weights, then momentum; the rate scales the momentum's output."""
+  return optax.chain(
+      optax.clip_by_global_norm(hyperparameters.clip_norm),
+      optax.add_decayed_weights(hyperparameters.weight_decay),
+      optax.sgd(hyperparameters.learning_rate, hyperparameters.momentum))
+
+
+def optimizer_shapes(params: Any) -> Any:
+  """Returns shapes and types of the optimiser's state for these weights."""
+  return jax.eval_shape(lambda: optimizer(Hyperparameters(0.0, 0.0, 0.0, 1.0)).init(jax.tree.map(jnp.asarray, params)))
+
+
+def zeros_like(shapes: Any) -> Any:
+  """Returns zeros of these shapes and types, on the host."""
+  return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
