@@ -18,7 +18,7 @@ import workload
 
 from enas_jax.devices import one_cpu_device_a_core
 from enas_jax.errors import UserError
-from enas_jax.estimators.memory import keep_freed_memory
+from enas_jax.training.memory import keep_freed_memory
 
 
 def plain_row(load, settings):
@@ -45,7 +45,7 @@ def population_row(load, settings):
   import jax.numpy as jnp
 
   from enas_jax.estimators import TrainedEstimator
-  from enas_jax.estimators.packing import plan_packing
+  from enas_jax.families.chain.packing import plan_packing
   arrays, requests = _training_data(load), workload.repeated(load.requests, settings['slots'])
   packing = plan_packing(
       load.space, load.task, batch_size=settings['batch'], steps=settings['packing_steps'], platform=jax.default_backend())
@@ -101,8 +101,8 @@ def _one_by_one(load, indices, *, members):
 
   import jax
 
-  from enas_jax.estimators.program import Program
-  from enas_jax.estimators.training import train
+  from enas_jax.training.module_program import ModuleProgram
+  from enas_jax.training.host_loop import train
   arrays = _training_data(load)
   groups = {i: [dataclasses.replace(load.requests[i], replicate=m) for m in range(members)] for i in indices}
   if members == 1:
@@ -112,7 +112,7 @@ def _one_by_one(load, indices, *, members):
     programs = {}  # By architecture: scaling may have made two equal.
     for group in groups.values():
       if group[0].architecture not in programs:
-        programs[group[0].architecture] = Program(
+        programs[group[0].architecture] = ModuleProgram(
             group[0].architecture, arrays, batch_size=group[0].schedule.batch_size, members=members)
     return programs, sum(program.compile_seconds for program in programs.values())
 
@@ -138,7 +138,7 @@ def _estimate(estimator, requests):
 
 
 def _training_data(load):
-  from enas_jax.estimators.program import TrainingData
+  from enas_jax.training.state import TrainingData
   return TrainingData.put(
       load.train, load.score, mean=load.mean, std=load.std, augmentation=load.augmentation, task=load.task)
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from enas_jax import data
 from enas_jax.data.augment import Augmentation
-from enas_jax.estimators.memory import keep_freed_memory
-from enas_jax.estimators.program import Program, TrainingData
-from enas_jax.estimators.training import train
+from enas_jax.training.memory import keep_freed_memory
+from enas_jax.training.module_program import ModuleProgram
+from enas_jax.training.state import TrainingData
+from enas_jax.training.host_loop import train
 from enas_jax.networks import chain, convolution
 from enas_jax.spaces import ChainArchitecture
 from enas_jax.types import Request, Schedule
@@ -73,7 +74,7 @@ def main():
     programs = {}
     for name, form in FORMS.items():
       with mock.patch.object(chain, 'separable_convolution', form):
-        programs[name] = Program(request.architecture, arrays, batch_size=args.batch)
+        programs[name] = ModuleProgram(request.architecture, arrays, batch_size=args.batch)
     times = {name: [] for name in FORMS}
     for _ in range(args.rounds + 1):
       for name, program in programs.items():

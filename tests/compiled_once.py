@@ -1,18 +1,18 @@
 """Programs that are compiled once in a process: what one has trained before leaves no trace in it."""
 import numpy as np
 
-from enas_jax.estimators.population import PopulationProgram
+from enas_jax.training.population import PopulationProgram
 
 
 def compiled_once():
-  """`PopulationProgram`, but the same is given again for the same capacity, data and settings."""
+  """`PopulationProgram`, but the same is given again for the same network, data and settings."""
   made = {}
 
-  def make(capacity, data, **settings):
+  def make(network, data, **settings):
     contents = hash(tuple(np.asarray(x).tobytes() for x in data.arrays))  # The same data may lie on more devices.
-    key = capacity, data.task, data.augmentation, contents, *sorted(settings.items(), key=str)
+    key = network, data.task, data.augmentation, contents, *sorted(settings.items(), key=str)
     if key not in made:
-      made[key] = PopulationProgram(capacity, data, **settings)
+      made[key] = PopulationProgram(network, data, **settings)
     return made[key]
 
   return make

@@ -10,7 +10,7 @@ from compiled_once import compiled_once
 from run_records import write_images
 
 from enas_jax import cli, get_config, search, train
-from enas_jax.estimators import alone, trained
+from enas_jax.training import single, slots_engine
 
 SETTINGS = {  # Every setting that matters here, whatever the defaults are.
     'training.batch_size': 32, 'training.learning_rate': 0.1,
@@ -77,7 +77,7 @@ class Runner:
   def compiled_once(self):
     """Within, programs that are compiled already are taken again."""
     with contextlib.ExitStack() as stack:
-      for module in (alone, trained):
+      for module in (single, slots_engine):
         stack.enter_context(mock.patch.object(module, 'PopulationProgram', self._program))
       yield
 

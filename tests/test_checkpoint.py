@@ -10,7 +10,7 @@ import pytest
 
 from enas_jax import checkpoint
 from enas_jax.checkpoint import Checkpoints
-from enas_jax.estimators.program import Tally, TrainState
+from enas_jax.training.state import Tally, TrainState
 
 
 def state(value):

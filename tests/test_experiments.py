@@ -10,7 +10,7 @@ import pytest
 from enas_jax import cli, spaces, strategies
 from enas_jax.config import get_config
 from enas_jax.data.augment import from_config
-from enas_jax.estimators.training import learning_rate
+from enas_jax.training.schedule import learning_rate
 from enas_jax.types import Task
 
 ROOT = pathlib.Path(__file__).parents[1]

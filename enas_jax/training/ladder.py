@@ -76,21 +76,21 @@ def train(rung: Rung, group: Group, programs: Programs) -> Iterator[tuple[int, O
     except Exception as error:  # Whatever a candidate's build raises is its own failure; the reason is recorded.
       if not out_of_memory(error):
         share = (time.perf_counter() - start) / len(group)
-        yield from ((i, Outcome(reason=f'does not compile: {_one_line(error)}', seconds=share)) for i in group)
+        yield from ((i, Outcome(reason=f'does not compile: {one_line(error)}', seconds=share)) for i in group)
         return
-      reason = _one_line(error)  # Some compilers refuse what will not fit.
+      reason = one_line(error)  # Some compilers refuse what will not fit.
     else:
       reason = rung.shortage(program)
       if not reason:
         try:
-          for index, outcome in rung.run(program, left, (time.perf_counter() - start) / len(group)):
+          for index, outcome in rung.run(program, dict(left), (time.perf_counter() - start) / len(group)):
             del left[index]
             yield index, outcome
           return
         except jax.errors.JaxRuntimeError as error:
           if not out_of_memory(error):
             raise
-          reason = _one_line(error)
+          reason = one_line(error)
       del program  # Its memory, before a smaller one takes its place.
   programs.drop(rung.name, reason)
   smaller = rung.smaller(left)
@@ -107,6 +107,7 @@ def out_of_memory(error: Exception) -> bool:
   return isinstance(error, jax.errors.JaxRuntimeError) and any(text in str(error) for text in texts)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+  """Returns the kind of an error and the first line of its text, at most 300 characters of it."""
   lines = str(error).strip().splitlines() or ['']
   return f'{type(error).__name__}: {lines[0][:300]}'

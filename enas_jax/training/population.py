@@ -197,7 +197,7 @@ class PopulationProgram(Generic[A]):
     common = ('first', 'steps', 'finish', 'score', *(('key', 'epoch') if self.layout.shared_batches else ()))
     own = {name: None if name in common else getattr(control, name) for name in Control._fields}
     shared = {name: getattr(control, name)[0] for name in common}
-    limits = jax.tree.map(lambda x: x.max(0), jax.vmap(self.network.limits)(members.plan))
+    limits = jax.tree.map(lambda x: x.max(0), jax.vmap(lambda member: self.network.limits(member.plan))(members))
 
     def side_by_side(member: Member, own: dict[str, Any]) -> tuple[Member, Tally, jax.Array]:
       return self._one(member, Control(**{**own, **shared}), limits, arrays)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Hashable, Iterator, Sequence
@@ -43,13 +44,21 @@ class SlotsEngine:
     groups: dict[tuple[Hashable, ...], Group] = {}  # Batches that are shared are those of one replicate.
     for i, request in enumerate(requests):
       shares = request.replicate if self.resources.execution.shared_batches else None
-      groups.setdefault((*self._signature(request), shares), {})[i] = request
-    for (*signature, _), group in groups.items():
-      yield from ladder.train(self._rung(tuple(signature), len(group)), group, self._programs)
+      try:
+        signature = self._signature(request)
+      except Exception as error:  # A family that cannot place a candidate must not end the search; the reason is recorded.
+        yield i, Outcome(reason=f'has no program: {ladder.one_line(error)}')
+        continue
+      groups.setdefault((*signature, shares), {})[i] = request
+    for (*shared, _), group in groups.items():
+      yield from ladder.train(self._rung(tuple(shared), len(group)), group, self._programs)
 
   def prepare(self, requests: Sequence[Request]) -> None:
     """Compiles the first program that is missing."""
-    groups = collections.Counter(map(self._signature, requests))
+    groups: collections.Counter[tuple[Hashable, int, bool]] = collections.Counter()
+    for request in requests:
+      with contextlib.suppress(Exception):  # It fails, with its reason, when it is to be trained.
+        groups[self._signature(request)] += 1
     there = {signature for signature, _ in self._programs}
     missing = next((signature for signature in groups if signature not in there), None)
     if missing is not None and self._programs.idle:

@@ -9,20 +9,21 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from asking import OUT_OF_MEMORY, answers, chain, result, stopped
+from asking import OUT_OF_MEMORY, answers, chain, chains, estimator_by, result, stopped
 
 from enas_jax import estimators
 from enas_jax.config import get_config
 from enas_jax.data import Dataset
 from enas_jax.data.dataset import ImageSet
 from enas_jax.errors import Stopped
-from enas_jax.estimators import Execution, TrainedEstimator, slots, trained
-from enas_jax.estimators.packing import Packing
-from enas_jax.networks import build
-from enas_jax.networks.stacked_weights import Capacity
+from enas_jax.estimators import Execution, TrainedEstimator
+from enas_jax.families.chain.packing import Packing
+from enas_jax.families.chain.weights import Capacity
 from enas_jax.spaces import ChainArchitecture, ChainSpace
+from enas_jax.training import slots, slots_engine
 from enas_jax.types import Request, Schedule
 
+pytest_plugins = ['training_fixtures']
 SPACE = ChainSpace()
 ONE = tuple(jax.devices()[:1])
 
@@ -30,10 +31,10 @@ ONE = tuple(jax.devices()[:1])
 @pytest.fixture
 def estimator_of(data, packing, compiled, monkeypatch):
   """An estimator whose programs are compiled once a session."""
-  monkeypatch.setattr(trained, 'PopulationProgram', compiled)
+  monkeypatch.setattr(slots_engine, 'PopulationProgram', compiled)
 
-  def make(*, seed=5, **options):
-    return TrainedEstimator(SPACE, data, seed=seed, **{'packing': packing, 'slots': 2, **options})
+  def make(*, packing=packing, **options):
+    return estimator_by(SPACE, data, family=chains(data, packing), **{'slots': 2, **options})
 
   return make
 
@@ -53,8 +54,8 @@ def requests():
 def alone(data, packing, requests, compiled):
   """What each gives, one after the other."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(trained, 'PopulationProgram', compiled)
-    estimator = TrainedEstimator(SPACE, data, seed=5, packing=packing, slots=2)
+    patch.setattr(slots_engine, 'PopulationProgram', compiled)
+    estimator = estimator_by(SPACE, data, family=chains(data, packing), slots=2)
     return [answers(estimator, [request])[0] for request in requests]
 
 
@@ -81,7 +82,7 @@ def test_together_and_in_any_order_they_give_what_they_give_alone(estimate, requ
 @pytest.mark.slow
 def test_compiled_anew_and_with_other_slots_they_give_the_same_bits(data, packing, requests, alone):
   for count in (1, 2):
-    estimator = TrainedEstimator(SPACE, data, seed=5, packing=packing, slots=count)
+    estimator = estimator_by(SPACE, data, family=chains(data, packing), slots=count)
     assert [result(e) for e in answers(estimator, requests)] == [result(e) for e in alone]
 
 
@@ -91,12 +92,15 @@ def test_another_seed_is_another_result(estimate, requests, alone):
 
 
 FRESH = '''
+import jax
 import numpy as np
 from enas_jax.data.augment import Augmentation
 from enas_jax.data.dataset import ImageSet
-from enas_jax.estimators import TrainedEstimator
-from enas_jax.estimators.program import TrainingData
+from enas_jax.estimators import Execution, TrainedEstimator
+from enas_jax.families.chain.family import ChainFamily
 from enas_jax.spaces import ChainArchitecture, ChainSpace
+from enas_jax.training.engine import Resources
+from enas_jax.training.state import TrainingData
 from enas_jax.types import Request, Schedule, Task
 rng = np.random.default_rng(0)
 labels = (np.arange(120) % 3).astype(np.int32)
@@ -105,7 +109,8 @@ part = ImageSet(images, labels)
 data = TrainingData.put(part, part, mean=np.float32([0.4]), std=np.float32([0.2]),
                         augmentation=Augmentation(crop_padding=2, flip=True, cutout=4), task=Task((16, 16, 1), 3))
 request = Request(ChainArchitecture.uniform(3, 4), Schedule(epochs=3, batch_size=24))
-(_, evaluation), = TrainedEstimator(ChainSpace(), data, seed=0).estimate([request])
+resources = Resources(data=data, seed=0, execution=Execution.default())
+(_, evaluation), = TrainedEstimator(ChainSpace(), resources, ChainFamily(data.task)).estimate([request])
 print(float(evaluation.metrics['train_loss']).hex(), evaluation.metrics['train_accuracy'], evaluation.curve)
 '''
 
@@ -159,7 +164,7 @@ def test_trained_in_parts_it_takes_only_the_steps_that_are_left(estimator_of, re
       trained_epochs.append(len(end.epochs) - (len(starts[end.index].epochs) if end.index in starts else 0))
       yield end
 
-  monkeypatch.setattr(trained, 'train_in_slots', spy)
+  monkeypatch.setattr(slots_engine, 'train_in_slots', spy)
   estimator = estimator_of()
   for request in (stopped(requests[4], 1), stopped(requests[4], 2), requests[4]):
     answers(estimator, [request])
@@ -222,17 +227,10 @@ def test_told_to_stop_it_keeps_what_was_finished(estimator_of, requests, alone, 
 
 @dataclasses.dataclass(frozen=True)
 class Strange:
-  """An architecture whose network cannot be built."""
-
-  error: type = ValueError
+  """An architecture that is no chain."""
 
   def to_json(self):
     return {'space': 'strange'}
-
-
-@build.register
-def _(architecture: Strange, *, task, key):
-  raise architecture.error('no such layer\nmore about it')
 
 
 class Raising:
@@ -251,15 +249,10 @@ class Raising:
     return self._program.advance(control)
 
 
-def test_a_network_that_cannot_be_built_fails_alone(estimate, requests, alone):
+def test_an_architecture_that_its_family_cannot_place_fails_alone(estimate, requests, alone):
   evaluations = estimate([Request(Strange(), Schedule(epochs=1, batch_size=8)), requests[0]])
-  assert evaluations[0].reason == 'does not compile: ValueError: no such layer'
+  assert evaluations[0].reason.startswith('has no program: AttributeError: ')
   assert result(evaluations[1]) == result(alone[0])
-
-
-def test_an_interrupt_while_compiling_is_no_failure(estimate):
-  with pytest.raises(KeyboardInterrupt):
-    estimate([Request(Strange(KeyboardInterrupt), Schedule(epochs=1, batch_size=8))])
 
 
 @pytest.mark.parametrize(('error', 'reason'), [
@@ -269,12 +262,12 @@ def test_a_program_that_does_not_compile_fails_its_own_candidates_alone(
     estimate, requests, alone, compiled, monkeypatch, error, reason):
   other = Request(ChainArchitecture.uniform(3, 2), Schedule(epochs=1, batch_size=8))  # One branch: another program.
 
-  def make(capacity, data, **settings):
-    if len(capacity.branches) == 1:
+  def make(network, data, **settings):
+    if len(network.capacity.branches) == 1:
       raise error
-    return compiled(capacity, data, **settings)
+    return compiled(network, data, **settings)
 
-  monkeypatch.setattr(trained, 'PopulationProgram', make)
+  monkeypatch.setattr(slots_engine, 'PopulationProgram', make)
   evaluations = estimate([other, *requests[:2], other])
   for i in (0, 3):
     assert evaluations[i].reason == f'does not compile: {reason}'
@@ -288,14 +281,14 @@ def test_where_memory_runs_out_fewer_train_at_once_and_all_succeed(estimate, req
   error = jax.errors.JaxRuntimeError(OUT_OF_MEMORY)
   seen = []
 
-  def make(capacity, data, *, layout, **settings):
+  def make(network, data, *, layout, **settings):
     seen.append(layout.slots)
     if layout.slots > 1 and where == 'compiling':
       raise error
-    program = compiled(capacity, data, layout=layout, **settings)
+    program = compiled(network, data, layout=layout, **settings)
     return Raising(program, [error], after=3 if where == 'later' else 0) if layout.slots > 1 else program
 
-  monkeypatch.setattr(trained, 'PopulationProgram', make)
+  monkeypatch.setattr(slots_engine, 'PopulationProgram', make)
   if where == 'later':
     monkeypatch.setattr(slots, 'CALL_SECONDS', 1e-9)
   evaluations = estimate(requests)
@@ -306,9 +299,9 @@ def test_where_memory_runs_out_fewer_train_at_once_and_all_succeed(estimate, req
 def test_memory_that_runs_out_for_one_is_its_failure_and_another_runtime_error_is_not(
     estimate, requests, compiled, monkeypatch):
   def failing(message):
-    def make(capacity, data, **settings):
-      return Raising(compiled(capacity, data, **settings), [jax.errors.JaxRuntimeError(message)] * 9)
-    monkeypatch.setattr(trained, 'PopulationProgram', make)
+    def make(network, data, **settings):
+      return Raising(compiled(network, data, **settings), [jax.errors.JaxRuntimeError(message)] * 9)
+    monkeypatch.setattr(slots_engine, 'PopulationProgram', make)
 
   failing(OUT_OF_MEMORY)
   evaluation, = estimate([requests[0]], packing=None, slots=1)
@@ -323,7 +316,7 @@ class Sized:
 
   def __init__(self, program):
     self._program = program
-    self.memory_bytes = 10**9 * program.capacity.width * program.layout.slots
+    self.memory_bytes = 10**9 * program.network.capacity.width * program.layout.slots
 
   def __getattr__(self, name):
     return getattr(self._program, name)
@@ -331,12 +324,12 @@ class Sized:
 
 @pytest.fixture
 def sized(compiled, monkeypatch):
-  def make(capacity, data, **settings):
-    made.append((capacity.width, settings['layout'].slots))
-    return Sized(compiled(capacity, data, **settings))
+  def make(network, data, **settings):
+    made.append((network.capacity.width, settings['layout'].slots))
+    return Sized(compiled(network, data, **settings))
 
   made = []
-  monkeypatch.setattr(trained, 'PopulationProgram', make)
+  monkeypatch.setattr(slots_engine, 'PopulationProgram', make)
   return made
 
 
@@ -369,12 +362,12 @@ def test_a_candidate_that_was_paused_goes_on_in_a_program_of_another_size(estima
   estimator = estimator_of(slots=1)
   answers(estimator, [stopped(narrow, 1)])
 
-  def make(capacity, data, **settings):
-    program = compiled(capacity, data, **settings)
-    return Raising(program, [jax.errors.JaxRuntimeError(OUT_OF_MEMORY)] * 9) if capacity.width == 3 else program
+  def make(network, data, **settings):
+    program = compiled(network, data, **settings)
+    return Raising(program, [jax.errors.JaxRuntimeError(OUT_OF_MEMORY)] * 9) if network.capacity.width == 3 else program
 
-  monkeypatch.setattr(trained, 'PopulationProgram', make)
-  estimator._programs.clear()
+  monkeypatch.setattr(slots_engine, 'PopulationProgram', make)
+  estimator._engine._programs._futures.clear()
   evaluation, = answers(estimator, [narrow])
   assert evaluation.ok, evaluation.reason
   assert evaluation.metrics == pytest.approx(alone[0].metrics, rel=1e-5)
@@ -413,7 +406,7 @@ def test_prepared_programs_are_those_that_are_used(estimator_of, requests, compi
     threads.append(threading.current_thread())
     return compiled(*args, **settings)
 
-  monkeypatch.setattr(trained, 'PopulationProgram', make)
+  monkeypatch.setattr(slots_engine, 'PopulationProgram', make)
   estimator = estimator_of()
   other = Request(ChainArchitecture.uniform(3, 2), Schedule(epochs=1, batch_size=8))
   estimator.prepare([requests[0], requests[1]])
@@ -421,7 +414,7 @@ def test_prepared_programs_are_those_that_are_used(estimator_of, requests, compi
   assert estimator.report()['programs'] == len(threads) == 1
   assert threads[0] is not threading.main_thread()
   estimator.prepare(requests[:2])  # There already.
-  estimator.prepare([Request(Strange(), Schedule(epochs=1))])  # Nothing that it could prepare.
+  estimator.prepare([Request(Strange(), Schedule(epochs=1))])  # Fails when it is asked for, not now.
   assert len(threads) == 1
   estimator.prepare([*requests[:2], other])
   answers(estimator, [other])
@@ -432,7 +425,7 @@ def test_what_fails_in_preparation_fails_when_it_is_used(estimator_of, requests,
   def make(*args, **settings):
     raise ValueError('no such layer')
 
-  monkeypatch.setattr(trained, 'PopulationProgram', make)
+  monkeypatch.setattr(slots_engine, 'PopulationProgram', make)
   estimator = estimator_of()
   estimator.prepare(requests[:1])
   evaluation, = answers(estimator, requests[:1])
@@ -443,11 +436,11 @@ def test_what_fails_in_preparation_fails_when_it_is_used(estimator_of, requests,
 def test_few_programs_are_kept(estimator_of, monkeypatch):
   made = []
 
-  def make(capacity, data, **settings):
-    made.append(capacity)
+  def make(network, data, **settings):
+    made.append(network.capacity)
     raise ValueError('enough')
 
-  monkeypatch.setattr(trained, 'PopulationProgram', make)
+  monkeypatch.setattr(slots_engine, 'PopulationProgram', make)
   estimator = estimator_of(packing=None)
   several = [Request(ChainArchitecture.uniform(3, width), Schedule(epochs=1, batch_size=8)) for width in range(1, 7)]
   assert all(not e.ok for e in answers(estimator, several))
@@ -467,10 +460,10 @@ def test_make_parts_the_data_as_the_config_says(user_error):
   config.data.validation_share = 0.2
   estimator = estimators.make(config, SPACE, make_dataset(), execution=Execution.default(), should_stop=lambda: False)
   assert isinstance(estimator, TrainedEstimator)
-  assert (estimator._data.train_size, estimator._data.score_size) == (32, 8)
+  assert (estimator._resources.data.train_size, estimator._resources.data.score_size) == (32, 8)
   config.data.score_on_test = True
   estimator = estimators.make(config, SPACE, make_dataset(), execution=Execution.default(), should_stop=lambda: False)
-  assert (estimator._data.train_size, estimator._data.score_size) == (40, 6)
+  assert (estimator._resources.data.train_size, estimator._resources.data.score_size) == (40, 6)
   config.training.batch_size = 64
   with user_error('40 training images', 'config.training.batch_size=64', 'lower'):
     estimators.make(config, SPACE, make_dataset(), execution=Execution.default(), should_stop=lambda: False)

@@ -1,29 +1,37 @@
 """Networks of other spaces in the estimator: each as its module, replicates together."""
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
-from asking import OUT_OF_MEMORY, answers, result, stopped
+from asking import OUT_OF_MEMORY, answers, estimator_by, result, stopped
 from line_space import LineSpace, line
 
 from enas_jax.errors import Stopped
-from enas_jax.estimators import TrainedEstimator, trained
-from enas_jax.estimators.program import Program
-from enas_jax.estimators.training import Epoch
+from enas_jax.networks import build
+from enas_jax.training import host_engine
+from enas_jax.training.module_program import ModuleProgram
+from enas_jax.training.host_loop import Epoch
+from enas_jax.training.module_program import ModuleProgram
+from enas_jax.types import Request, Schedule
+
+
+pytest_plugins = ['training_fixtures']
 
 
 def estimate_lines(data, requests, *, space=None, **options):
-  return answers(TrainedEstimator(space or LineSpace(), data, seed=5, **{'slots': 1, **options}), requests)
+  return answers(estimator_by(space or LineSpace(), data, **{'slots': 1, **options}), requests)
 
 
 class FakeProgram:
-  """Notes how many members it was made for, and takes as many bytes."""
+  """Notes how many replicates it was made for, and takes as many bytes."""
 
   compile_seconds = 0.0
   made: list[int] = []  # noqa: RUF012
 
-  def __init__(self, architecture, data, *, batch_size, members):
-    self.made.append(members)
-    self.memory_bytes = 1e9 * members
+  def __init__(self, architecture, data, *, batch_size, replicates):
+    self.made.append(replicates)
+    self.memory_bytes = 1e9 * replicates
 
 
 def fake_train(program, requests, **_):
@@ -34,8 +42,8 @@ def fake_train(program, requests, **_):
 
 @pytest.fixture
 def fakes(monkeypatch):
-  monkeypatch.setattr(trained, 'Program', FakeProgram)
-  monkeypatch.setattr(trained, 'train', fake_train)
+  monkeypatch.setattr(host_engine, 'ModuleProgram', FakeProgram)
+  monkeypatch.setattr(host_engine, 'train', fake_train)
   monkeypatch.setattr(FakeProgram, 'made', [])
   return FakeProgram.made
 
@@ -86,7 +94,7 @@ def test_in_a_group_one_that_diverges_fails_and_its_neighbours_do_not_notice(dat
 
 
 def test_in_parts_another_space_trains_from_the_start(data, lines):
-  estimator = TrainedEstimator(LineSpace(), data, seed=5, slots=1)
+  estimator = estimator_by(LineSpace(), data, slots=1)
   for stop in (1, 2):
     evaluation, = answers(estimator, [stopped(line(), stop)])
     assert evaluation.curve == lines[0].curve[:stop]
@@ -99,7 +107,7 @@ def test_compiling_at_the_first_use_is_counted_too(fakes, data, monkeypatch):
     program.compile_seconds = 2.0  # As a last, smaller batch does.
     return fake_train(program, requests, **options)
 
-  monkeypatch.setattr(trained, 'train', train)
+  monkeypatch.setattr(host_engine, 'train', train)
   evaluations = estimate_lines(data, [line(i) for i in range(2)], memory_limit=10**10)
   assert [e.compile_seconds for e in evaluations] == [2.0, 0.0]
 
@@ -109,7 +117,7 @@ def test_the_best_epoch_of_several(fakes, data, monkeypatch):
     for score in (0.2, 0.5, 0.3, 0.5):
       yield None, Epoch(np.array([1 - score]), np.array([score / 2]), np.array([score]))
 
-  monkeypatch.setattr(trained, 'train', train)
+  monkeypatch.setattr(host_engine, 'train', train)
   last, best = (estimate_lines(data, [line(epochs=4, best_epoch=b)])[0] for b in (False, True))
   assert last.accuracy == best.accuracy == 0.5
   last, best = (estimate_lines(data, [line(epochs=3, best_epoch=b)])[0] for b in (False, True))
@@ -139,21 +147,21 @@ def test_a_group_that_does_not_fit_is_halved(fakes, data):
 def test_a_group_whose_memory_runs_out_is_halved_and_its_members_succeed(data, lines, monkeypatch, where):
   error = jax.errors.JaxRuntimeError(OUT_OF_MEMORY)
 
-  def make(*args, members, **options):
-    if members == 1:
-      return Program(*args, members=members, **options)
+  def make(*args, replicates, **options):
+    if replicates == 1:
+      return ModuleProgram(*args, replicates=replicates, **options)
     if where == 'compiling':
       raise error
-    return FakeProgram(*args, members=members, **options)
+    return FakeProgram(*args, replicates=replicates, **options)
 
   def train(program, requests, **options):
     if len(requests) > 1:
       raise error
     return real(program, requests, **options)
 
-  real = trained.train
-  monkeypatch.setattr(trained, 'Program', make)
-  monkeypatch.setattr(trained, 'train', train)
+  real = host_engine.train
+  monkeypatch.setattr(host_engine, 'ModuleProgram', make)
+  monkeypatch.setattr(host_engine, 'train', train)
   evaluations = estimate_lines(data, [line(i) for i in range(3)], slots=3, memory_limit=10**10)
   assert [result(e) for e in evaluations] == [result(e) for e in lines]
 
@@ -167,9 +175,9 @@ def test_told_to_stop_another_space_keeps_what_was_finished(data, lines, monkeyp
     steps.append(None)
     return real(*args)
 
-  real = Program.step
-  monkeypatch.setattr(Program, 'step', step)
-  estimator = TrainedEstimator(LineSpace(), data, seed=5, slots=1, should_stop=lambda: len(steps) >= after)
+  real = ModuleProgram.step
+  monkeypatch.setattr(ModuleProgram, 'step', step)
+  estimator = estimator_by(LineSpace(), data, slots=1, should_stop=lambda: len(steps) >= after)
   found = estimator.estimate([line(0), line(1)])
   for i in range(finished):
     assert (lambda index, evaluation: (index, result(evaluation)))(*next(found)) == (i, result(lines[i]))
@@ -178,6 +186,32 @@ def test_told_to_stop_another_space_keeps_what_was_finished(data, lines, monkeyp
   else:
     with pytest.raises(Stopped):
       next(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Strange:
+  """An architecture whose network cannot be built."""
+
+  error: type = ValueError
+
+  def to_json(self):
+    return {'space': 'strange'}
+
+
+@build.register
+def _(architecture: Strange, *, task, key):
+  raise architecture.error('no such layer\nmore about it')
+
+
+def test_a_network_that_cannot_be_built_fails_alone(data, lines):
+  evaluations = estimate_lines(data, [Request(Strange(), Schedule(epochs=1, batch_size=8)), line(0)])
+  assert evaluations[0].reason == 'does not compile: ValueError: no such layer'
+  assert result(evaluations[1]) == result(lines[0])
+
+
+def test_an_interrupt_while_compiling_is_no_failure(data):
+  with pytest.raises(KeyboardInterrupt):
+    estimate_lines(data, [Request(Strange(KeyboardInterrupt), Schedule(epochs=1, batch_size=8))])
 
 
 def test_memory_is_that_of_the_state_and_of_the_larger_program(program_of_one, program_of_four):

@@ -11,8 +11,9 @@ from flax import nnx
 
 from enas_jax.data.augment import Augmentation
 from enas_jax.data.dataset import ImageSet
-from enas_jax.estimators.program import Program, TrainingData
-from enas_jax.estimators.training import train
+from enas_jax.training.module_program import ModuleProgram
+from enas_jax.training.state import TrainingData
+from enas_jax.training.host_loop import train
 from enas_jax.networks.darts import AuxiliaryHead, DartsNetwork, drop_path
 from enas_jax.spaces.darts import DartsArchitecture, DartsSpace, Edge
 from enas_jax.types import Request, Schedule, Task
@@ -251,7 +252,7 @@ def test_a_program_trains_both_heads():
       images, images, mean=np.float32([0.4]), std=np.float32([0.2]),
       augmentation=Augmentation(crop_padding=0, flip=False, cutout=0), task=Task((29, 29, 1), 2))
   request = Request(architecture, Schedule(epochs=3, batch_size=4))
-  program = Program(architecture, data, batch_size=4)
+  program = ModuleProgram(architecture, data, batch_size=4)
   weights, losses = [], []
   for snapshot, epoch in train(program, [request], seed=0):
     weights.append(jax.tree.map(np.array, nnx.to_pure_dict(snapshot.state.params)))

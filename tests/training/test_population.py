@@ -11,13 +11,16 @@ import jax
 import numpy as np
 import pytest
 
-from enas_jax.estimators.population import Control, Layout, PopulationProgram
-from enas_jax.estimators.program import Hyperparameters
-from enas_jax.estimators.training import data_key
-from enas_jax.networks.stacked_weights import Capacity
+from enas_jax.training.layout import Layout
+from enas_jax.training.population import Control, PopulationProgram
+from enas_jax.training.state import Hyperparameters
+from enas_jax.training.keys import data_key
+from enas_jax.families.chain.network import StackedChain
+from enas_jax.families.chain.weights import Capacity
 from enas_jax.spaces import ChainArchitecture
 from enas_jax.types import Request, Schedule
 
+pytest_plugins = ['training_fixtures']
 COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'collective-permute', 'all-to-all', 'collective-broadcast')
 
 
@@ -139,10 +142,10 @@ def test_memory_grows_no_faster_than_the_slots(program_with):
 @pytest.mark.slow
 def test_the_time_to_compile_does_not_grow_with_depth(data):
   def seconds(depth):
-    capacity = Capacity.of([ChainArchitecture.uniform(depth, 2)])
+    network = StackedChain(Capacity.of([ChainArchitecture.uniform(depth, 2)]))
     start = time.process_time()
     program = PopulationProgram(
-        capacity, data, batch_size=8, keep_last_batch=False, layout=Layout((jax.devices()[0],)))
+        network, data, batch_size=8, keep_last_batch=False, layout=Layout((jax.devices()[0],)))
     assert program.compile_seconds > 0
     return time.process_time() - start
 
@@ -161,10 +164,12 @@ import jax
 import numpy as np
 from enas_jax.data.augment import Augmentation
 from enas_jax.data.dataset import ImageSet
-from enas_jax.estimators.population import Layout, PopulationProgram
-from enas_jax.estimators.program import TrainingData
-from enas_jax.estimators.slots import Usage, train_in_slots
-from enas_jax.networks.stacked_weights import Capacity
+from enas_jax.training.layout import Layout
+from enas_jax.training.population import PopulationProgram
+from enas_jax.training.state import TrainingData
+from enas_jax.training.slots import Usage, train_in_slots
+from enas_jax.families.chain.network import StackedChain
+from enas_jax.families.chain.weights import Capacity
 from enas_jax.spaces import ChainArchitecture
 from enas_jax.types import Request, Schedule, Task
 
@@ -181,8 +186,9 @@ devices = jax.devices()
 assert len(devices) == 8
 
 def program(count, **layout):
+  network = StackedChain(capacity, axis='data' if layout.get('data_parallel') else None)
   return PopulationProgram(
-      capacity, data, batch_size=8, keep_last_batch=True, layout=Layout(tuple(devices[:count]), **layout))
+      network, data, batch_size=8, keep_last_batch=True, layout=Layout(tuple(devices[:count]), **layout))
 
 def request(i, **schedule):
   settings = {'epochs': 1 + i % 3, 'batch_size': 8, 'learning_rate': 0.05 + 0.01 * i, 'keep_last_batch': True, **schedule}

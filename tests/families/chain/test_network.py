@@ -10,10 +10,10 @@ import optax
 import pytest
 from flax import nnx
 
-from enas_jax.estimators.population import CPU_OPTIONS
+from enas_jax.training.layout import CPU_OPTIONS
 from enas_jax.networks import build
-from enas_jax.networks.stacked_chain import StackedChain
-from enas_jax.networks.stacked_weights import Capacity, initial, pack, plan, unpack
+from enas_jax.families.chain.network import StackedChain
+from enas_jax.families.chain.weights import Capacity, initial, pack, plan, unpack
 from enas_jax.spaces import ChainArchitecture, ChainSpace
 from enas_jax.types import Task
 

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from enas_jax.networks import planes
-from enas_jax.networks.planes import LOWERINGS
+from enas_jax.families import planes
+from enas_jax.families.planes import LOWERINGS
 
 TOLERANCE = 2e-5  # Of float32 sums of at most 49 x 3 terms of size 1 (and as many of a gradient's positions).
 SIZES = [(6, 7), (5, 4), (1, 2)]  # Even and odd, and smaller than the kernels.

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enas_jax.estimators.packing import MOST_PROGRAMS, Packing, Rates, plan_packing, rates, step_seconds
-from enas_jax.networks.stacked_weights import Capacity
+from enas_jax.families.chain.packing import MOST_PROGRAMS, Packing, Rates, plan_packing, rates, step_seconds
+from enas_jax.families.chain.weights import Capacity
 from enas_jax.spaces import ChainArchitecture, ChainSpace
 from enas_jax.types import Task
 

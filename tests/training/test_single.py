@@ -4,16 +4,18 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from asking import chain
+from asking import chain, chains, estimator_by
 from flax import nnx
 from line_space import line
 
 from enas_jax.data.augment import normalise
-from enas_jax.estimators import slots
-from enas_jax.estimators.alone import Alone
-from enas_jax.estimators.trained import Execution, TrainedEstimator
+from enas_jax.training import slots
 from enas_jax.spaces import ChainSpace
+from enas_jax.training.layout import Execution
+from enas_jax.training.population import PopulationProgram
+from enas_jax.training.single import single_training
 
+pytest_plugins = ['training_fixtures']
 EXECUTION = Execution.default()
 
 
@@ -24,7 +26,7 @@ def request_():
 
 @pytest.fixture(scope='module')
 def network(request_, data):
-  return Alone(request_, data, EXECUTION)
+  return single_training(request_, data, EXECUTION, chains(data))
 
 
 def run(network, *, start=None, score=True, should_stop=lambda: False):
@@ -48,7 +50,7 @@ def test_the_module_scores_what_training_told(network, data):
 
 
 def test_it_gives_what_the_estimator_gives(network, request_, data):
-  (_, evaluation), = TrainedEstimator(ChainSpace(min_depth=3), data, seed=5).estimate([request_])
+  (_, evaluation), = estimator_by(ChainSpace(min_depth=3), data, family=chains(data)).estimate([request_])
   epochs = [epoch for _, epoch in run(network)]
   assert evaluation.curve == tuple(epoch.score for epoch in epochs)
   assert evaluation.metrics['train_loss'] == epochs[-1].loss
@@ -73,15 +75,16 @@ def test_several_devices_each_take_a_part_of_a_batch(request_, data, network, mo
   if len(jax.devices()) < 2:
     pytest.skip('needs two devices')
   program = network._program
-  other = type(program)(program.capacity, data, batch_size=8, keep_last_batch=False,
-                        layout=dataclasses.replace(program.layout, devices=tuple(jax.devices()[:2]), data_parallel=True))
+  other = PopulationProgram(
+      dataclasses.replace(program.network, axis='data'), data, batch_size=8, keep_last_batch=False,
+      layout=dataclasses.replace(program.layout, devices=tuple(jax.devices()[:2]), data_parallel=True))
   spread = list(slots.train_one(other, request_, seed=5))
   for (_, a), (_, b) in zip(spread, run(network), strict=True):
     assert a.loss == pytest.approx(b.loss, rel=1e-4) and abs(a.score - b.score) < 1.5 / data.score_size
 
 
 def test_another_space_trains_as_its_module(data):
-  network = Alone(line(epochs=2), data, EXECUTION)
+  network = single_training(line(epochs=2), data, EXECUTION, None)
   (_, first), (last, second) = run(network, score=False)
   module = network.network(last.state)
   assert isinstance(module, nnx.Module) and np.isnan(first.score) and accuracy(module, data) == second.score

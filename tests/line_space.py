@@ -33,6 +33,8 @@ def _(architecture: Line, *, task, key):
 
 
 class LineSpace:
+  name = 'line'
+
   def num_params(self, architecture, task):
     return 64 * architecture.width + 3 * architecture.width + 3 * architecture.width + 3
 
@@ -40,5 +42,5 @@ class LineSpace:
     return architecture.width * (64 + 3)
 
 
-def line(replicate=0, *, epochs=3, **schedule):
-  return Request(Line(), Schedule(epochs=epochs, batch_size=8, **{'learning_rate': 0.1, **schedule}), replicate=replicate)
+def line(replicate=0, *, width=2, epochs=3, **schedule):
+  return Request(Line(width), Schedule(epochs=epochs, batch_size=8, **{'learning_rate': 0.1, **schedule}), replicate=replicate)

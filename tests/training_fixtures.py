@@ -2,15 +2,16 @@
 import jax
 import numpy as np
 import pytest
-from asking import chain
+from asking import chain, chains
 from compiled_once import compiled_once
 
 from enas_jax.data.augment import Augmentation
 from enas_jax.data.dataset import ImageSet
-from enas_jax.estimators import program
-from enas_jax.estimators.packing import Packing
-from enas_jax.estimators.population import Layout
-from enas_jax.estimators.program import Program, TrainingData
+from enas_jax.families.chain.packing import Packing
+from enas_jax.training.family import family_network
+from enas_jax.training.layout import Execution, Layout
+from enas_jax.training.module_program import ModuleProgram
+from enas_jax.training.state import TrainingData
 from enas_jax.spaces import ChainArchitecture
 from enas_jax.types import Request, Schedule, Task
 
@@ -25,11 +26,9 @@ def image_part(count, rng):
 def data():
   """20 training images; 12 that score, in batches of 5 and so padded to 15."""
   rng = np.random.default_rng(0)
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(program, 'SCORE_BATCH', 5)
-    yield TrainingData.put(
-        image_part(20, rng), image_part(12, rng), mean=np.float32([0.4]), std=np.float32([0.2]),
-        augmentation=Augmentation(crop_padding=1, flip=True, cutout=3), task=Task((8, 8, 1), 3))
+  return TrainingData.put(
+      image_part(20, rng), image_part(12, rng), mean=np.float32([0.4]), std=np.float32([0.2]),
+      augmentation=Augmentation(crop_padding=1, flip=True, cutout=3), task=Task((8, 8, 1), 3), score_batch=5)
 
 
 @pytest.fixture(scope='session')
@@ -45,12 +44,12 @@ def make_request():
 
 @pytest.fixture(scope='session')
 def program_of_one(data, make_request):
-  return Program(make_request().architecture, data, batch_size=8)
+  return ModuleProgram(make_request().architecture, data, batch_size=8)
 
 
 @pytest.fixture(scope='session')
 def program_of_four(data, make_request):
-  return Program(make_request().architecture, data, batch_size=8, members=4)
+  return ModuleProgram(make_request().architecture, data, batch_size=8, replicates=4)
 
 
 @pytest.fixture(scope='session')
@@ -67,9 +66,10 @@ def compiled():
 @pytest.fixture(scope='session')
 def program_with(data, packing, compiled):
   """The program of `packing`, in a layout of one device."""
-  def make(**layout):
-    capacity = packing.capacity(chain(2, '010').architecture)
-    return compiled(capacity, data, batch_size=8, keep_last_batch=False,
-                    layout=Layout((jax.devices()[0],), **layout))
+  def make(**settings):
+    layout = Layout((jax.devices()[0],), **settings)
+    family = chains(data, packing)
+    network = family_network(family, family.capacity(chain(2, '010').architecture), Execution.default(), layout)
+    return compiled(network, data, batch_size=8, keep_last_batch=False, layout=layout)
 
   return make

@@ -14,21 +14,16 @@ from flax import nnx
 from line_space import Line, LineNetwork
 
 from enas_jax.data.augment import augment, normalise
-from enas_jax.estimators.program import Hyperparameters, Program, optimizer
-from enas_jax.estimators.training import (
-    Snapshot,
-    data_key,
-    images_an_epoch,
-    initial_key,
-    learning_rate,
-    progress,
-    train,
-    train_macs,
-)
+from enas_jax.training.module_program import ModuleProgram
+from enas_jax.training.state import Hyperparameters, Snapshot, optimizer
+from enas_jax.training.host_loop import train
+from enas_jax.training.keys import data_key, initial_key
+from enas_jax.training.schedule import images_an_epoch, learning_rate, progress, train_macs
 from enas_jax.networks import build
 from enas_jax.spaces import ChainArchitecture
 from enas_jax.types import Request, Schedule
 
+pytest_plugins = ['training_fixtures']
 SEED = 5
 TOLERANCE = 1e-5  # Of losses and weights of size 1 after at most 9 steps in float32; measured: 3e-7.
 
@@ -171,7 +166,7 @@ def test_the_last_smaller_batch_is_trained_on_too(program_of_one, data, make_req
 
 def test_a_module_s_own_training_logits_are_what_is_trained(data):
   request = Request(TwoHeadedLine(), Schedule(epochs=2, batch_size=8))
-  losses, train_accuracies, scores, weights = run(Program(TwoHeadedLine(), data, batch_size=8), [request])
+  losses, train_accuracies, scores, weights = run(ModuleProgram(TwoHeadedLine(), data, batch_size=8), [request])
   plain = textbook(request, data)
   close(losses[:, 0], plain[0])
   np.testing.assert_allclose(train_accuracies[:, 0], plain[1], rtol=1e-6)  # Of the first logits.
