@@ -101,8 +101,8 @@ def _one_by_one(load, indices, *, members):
 
   import jax
 
-  from enas_jax.training.module_program import ModuleProgram
   from enas_jax.training.host_loop import train
+  from enas_jax.training.module_program import ModuleProgram
   arrays = _training_data(load)
   groups = {i: [dataclasses.replace(load.requests[i], replicate=m) for m in range(members)] for i in indices}
   if members == 1:

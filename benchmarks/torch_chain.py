@@ -16,8 +16,8 @@ from torch.nn import functional
 from workload import Workload
 
 from enas_jax.data.augment import Augmentation
-from enas_jax.training.schedule import learning_rate
 from enas_jax.spaces.chain import SEPARABLE, STEM_KERNEL, ChainArchitecture, Layer
+from enas_jax.training.schedule import learning_rate
 from enas_jax.types import Request, Task
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'

@@ -1,6 +1,7 @@
 """Digests of what runs leave behind, to tell whether a change of the code changed a result by a single bit.
 
-    python tests/golden_runs.py [--default]      prints the digests of this machine; with --default also of the default search
+    python tests/golden_runs.py [--default]      prints the digests of this machine, as golden.json has them; with --default also
+                                                 those of the default search, which takes minutes
 
 Everything goes through the command line, so that it does not matter how the code is laid out. Training on a CPU is repeatable to
 the last bit for one version of XLA, one kind of processor and one number of cores; `kind_of_machine` names these three.
@@ -97,6 +98,7 @@ def _folder():
 
 
 def main():
+  """Runs all and prints."""
   found = {'compared': {}, 'trained': {}}
   for space in COMPARED:
     with _folder() as folder:
@@ -107,7 +109,8 @@ def main():
   if '--default' in sys.argv:
     with _folder() as folder:
       found['default'] = default(pathlib.Path(folder))
-  print(json.dumps({kind_of_machine(): found}, indent=2))
+  compared_ = found.pop('compared')
+  print(json.dumps({'compared': compared_, 'machines': {kind_of_machine(): found}}, indent=2))
 
 
 if __name__ == '__main__':

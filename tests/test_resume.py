@@ -12,8 +12,8 @@ from run_records import files, ledger, read, same_run
 
 from enas_jax import data, search
 from enas_jax.errors import Stopped
-from enas_jax.training import slots
 from enas_jax.progress import Progress
+from enas_jax.training import slots
 from enas_jax.workdir import Workdir
 
 pytest_plugins = ['search_fixtures']

@@ -8,11 +8,11 @@ from compiled_once import compiled_once
 from enas_jax.data.augment import Augmentation
 from enas_jax.data.dataset import ImageSet
 from enas_jax.families.chain.packing import Packing
+from enas_jax.spaces import ChainArchitecture
 from enas_jax.training.family import family_network
 from enas_jax.training.layout import Execution, Layout
 from enas_jax.training.module_program import ModuleProgram
 from enas_jax.training.state import TrainingData
-from enas_jax.spaces import ChainArchitecture
 from enas_jax.types import Request, Schedule, Task
 
 

@@ -6,79 +6,91 @@ convolution inside a loop on a CPU (benchmarks/README.md). Padding is k // 2 on 
 
 Two lowerings of the same functions: `shifts` (multiply-adds of shifted planes, and products with gathered patches) and
 `xla` (XLA's own convolutions). Their results differ in rounding alone.
+
+Letters of shapes: C and D channels in and out, H and W height and width, h and w after the stride, B images, k the kernel's side.
 """
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 PATCH_BYTES = 4e6  # Of gathered patches at once, on a CPU; measured (benchmarks/README.md).
 LOWERINGS = ('shifts', 'xla')
+T = TypeVar('T')
+Planes = Float[Array, 'C H W B']
+Strided = Float[Array, 'C h w B']
+Shape = tuple[int, int]  # Height and width.
 _LAYOUT = ('CHWN', 'HWOI', 'CHWN')
 
 
-def depthwise(planes: jax.Array, kernel: jax.Array, stride: int, lowering: str = 'shifts') -> jax.Array:
-  """Each channel under its own k x k kernel.
+def depthwise(planes: Planes, kernel: Float[Array, 'k k C'], stride: int, lowering: str = 'shifts') -> Strided:
+  """Convolves each channel with its own k x k kernel.
 
   Args:
-    planes: [C, H, W, B].
-    kernel: [k, k, C], k odd.
+    planes: the inputs.
+    kernel: k is odd.
     stride: 1 or 2.
     lowering: one of `LOWERINGS`.
 
   Returns:
-    [C, ceil(H / stride), ceil(W / stride), B].
+    Planes of ceil(H / stride) by ceil(W / stride).
   """
   if lowering == 'xla':
     return _xla(planes, kernel[..., None], stride, groups=planes.shape[0])
   return _depthwise(planes, kernel, stride, planes.shape[1:3])
 
 
-def pointwise(planes: jax.Array, kernel: jax.Array) -> jax.Array:
-  """A 1 x 1 convolution: kernel [D, C] on planes [C, H, W, B] gives [D, H, W, B]."""
+def pointwise(planes: Planes, kernel: Float[Array, 'D C']) -> Float[Array, 'D H W B']:
+  """Convolves with a 1 x 1 kernel: one matrix product."""
   return (kernel @ planes.reshape(planes.shape[0], -1)).reshape(kernel.shape[0], *planes.shape[1:])
 
 
-def convolution(planes: jax.Array, kernel: jax.Array, stride: int, lowering: str = 'shifts') -> jax.Array:
-  """An ordinary k x k convolution; as `depthwise`, with kernel [k, k, D, C], to [D, ...]."""
+def convolution(planes: Planes, kernel: Float[Array, 'k k D C'], stride: int,
+                lowering: str = 'shifts') -> Float[Array, 'D h w B']:
+  """Convolves all channels with a k x k kernel; arguments as those of `depthwise`."""
   if lowering == 'xla':
     return _xla(planes, kernel, stride)
   return _convolution(planes, kernel, stride, planes.shape[1:3])
 
 
-def barrier(x):
+def barrier(x: T) -> T:
   """Has x computed as an array of its own, not again in each of its uses."""
   return jax.lax.optimization_barrier(x)
 
 
-def column(per_channel: jax.Array) -> jax.Array:
-  """[C] to [C, 1, 1, 1]."""
+def column(per_channel: Float[Array, ' C']) -> Float[Array, 'C 1 1 1']:
+  """Returns a number a channel so that it broadcasts over planes."""
   return per_channel[:, None, None, None]
 
 
-def sums(*planes: jax.Array) -> list[jax.Array]:
-  """The sum of each over all but the channel, [C] in float32, in one pass."""
-  def add(a, b):
+def sums(*planes: Planes) -> list[Float[Array, ' C']]:
+  """Sums each over all but the channel, in float32 and in one pass."""
+  def add(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> list[jax.Array]:
     return [x + y for x, y in zip(a, b, strict=True)]
 
   return jax.lax.reduce([p.astype(jnp.float32) for p in planes], [np.float32(0)] * len(planes), add, (1, 2, 3))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _depthwise(planes, kernel, stride, shape):
+def _depthwise(planes: Planes, kernel: Float[Array, 'k k C'], stride: int, shape: Shape) -> Strided:
   return _depthwise_forward(planes, kernel, stride, shape)[0]
 
 
-def _depthwise_forward(planes, kernel, stride, shape):
+def _depthwise_forward(planes: Planes, kernel: Float[Array, 'k k C'], stride: int,
+                       shape: Shape) -> tuple[Strided, tuple[jax.Array, jax.Array]]:
   padded = barrier(_pad(planes, len(kernel) // 2))
   taps = _taps(padded, shape, len(kernel), stride)
   return barrier(_weighted(taps, kernel)), (padded, kernel)
 
 
-def _depthwise_backward(stride, shape, residual, gradient):
+def _depthwise_backward(stride: int, shape: Shape, residual: tuple[jax.Array, jax.Array],
+                        gradient: Strided) -> tuple[Planes, Float[Array, 'k k C']]:
   padded, kernel = residual
   size = len(kernel)
   # One pass for all taps; the sums stay in the float32 of the weights.
@@ -94,20 +106,22 @@ _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolution(planes, kernel, stride, shape):
+def _convolution(planes: Planes, kernel: Float[Array, 'k k D C'], stride: int, shape: Shape) -> Float[Array, 'D h w B']:
   return _convolution_forward(planes, kernel, stride, shape)[0]
 
 
-def _convolution_forward(planes, kernel, stride, shape):
+def _convolution_forward(planes: Planes, kernel: Float[Array, 'k k D C'], stride: int,
+                         shape: Shape) -> tuple[Float[Array, 'D h w B'], tuple[jax.Array, jax.Array]]:
   padded = barrier(_pad(planes, len(kernel) // 2))
   return _gathered(padded, kernel, shape, stride), (padded, kernel)
 
 
-def _convolution_backward(stride, shape, residual, gradient):
+def _convolution_backward(stride: int, shape: Shape, residual: tuple[jax.Array, jax.Array],
+                          gradient: Float[Array, 'D h w B']) -> tuple[Planes, Float[Array, 'k k D C']]:
   padded, kernel = residual
   size, outputs, inputs = len(kernel), kernel.shape[2], kernel.shape[3]
 
-  def add(i, rows, total):
+  def add(i: Any, rows: int, total: jax.Array) -> jax.Array:
     patches = _patches(padded, i * stride, rows, shape, size, stride)
     return total + _flat(jax.lax.dynamic_slice_in_dim(gradient, i, rows, 1)) @ _flat(patches).T  # [D, k * k * C]
 
@@ -124,61 +138,61 @@ def _convolution_backward(stride, shape, residual, gradient):
 _convolution.defvjp(_convolution_forward, _convolution_backward)
 
 
-def _pad(planes, by):
+def _pad(planes: Planes, by: int) -> Float[Array, 'C Hp Wp B']:
   return jnp.pad(planes, ((0, 0), (by, by), (by, by), (0, 0)))
 
 
-def _flat(planes):
+def _flat(planes: Planes) -> Float[Array, 'C HWB']:
   return planes.reshape(planes.shape[0], -1)
 
 
-def _taps(padded, shape, size, stride):
-  """The planes [C, ceil(H / stride), ...] under each of size x size taps, row by row."""
+def _taps(padded: Planes, shape: Shape, size: int, stride: int) -> list[Strided]:
+  """Returns the planes under each of size x size taps, row by row."""
   height, width = shape
   return [padded[:, i:i + height:stride, j:j + width:stride] for i in range(size) for j in range(size)]
 
 
-def _weighted(taps, kernel):
-  """The sum of taps, each by its weights [C]."""
+def _weighted(taps: Sequence[Planes], kernel: Float[Array, 'k k C']) -> Planes:
+  """Sums the taps, each times its weights."""
   weights = kernel.reshape(len(taps), -1)
-  return sum(tap * column(weight) for tap, weight in zip(taps, weights, strict=True))
+  return jnp.asarray(sum(tap * column(weight) for tap, weight in zip(taps, weights, strict=True)))
 
 
-def _gathered(padded, kernel, shape, stride):
-  """The convolution as products with patches, some rows at a time."""
+def _gathered(padded: Planes, kernel: Float[Array, 'k k D C'], shape: Shape, stride: int) -> Float[Array, 'D h w B']:
+  """Computes the convolution as products with patches, some rows at a time."""
   size, outputs, inputs = len(kernel), kernel.shape[2], kernel.shape[3]
   matrix = kernel.transpose(2, 0, 1, 3).reshape(outputs, -1)  # [D, k * k * C]
   out = jax.ShapeDtypeStruct((outputs, -(-shape[0] // stride), -(-shape[1] // stride), padded.shape[3]), padded.dtype)
   rows_at_once = _rows_at_once(out, size, inputs)
 
-  def put(i, rows, whole):
+  def put(i: Any, rows: int, whole: jax.Array) -> jax.Array:
     part = pointwise(_patches(padded, i * stride, rows, shape, size, stride), matrix)
     return part if rows == out.shape[1] else jax.lax.dynamic_update_slice_in_dim(whole, part, i, 1)
 
   return barrier(_over_rows(out.shape[1], rows_at_once, put, jax.lax.empty(out.shape, out.dtype)))
 
 
-def _patches(padded, row, rows, shape, size, stride):
-  """All taps of `rows` output rows from padded row `row` on, under one another: [k * k * C, rows, ...]."""
+def _patches(padded: Planes, row: Any, rows: int, shape: Shape, size: int, stride: int) -> Float[Array, 'kkC rows w B']:
+  """Returns all taps of `rows` output rows from padded row `row` on, under one another."""
   padded = jax.lax.dynamic_slice_in_dim(padded, row, (rows - 1) * stride + size, 1)
   return barrier(jnp.concatenate(_taps(padded, ((rows - 1) * stride + 1, shape[1]), size, stride)))
 
 
-def _rows_at_once(out, size, inputs):
-  """All, or one where a CPU's cache would not hold all patches."""
+def _rows_at_once(out: Any, size: int, inputs: int) -> int:
+  """Returns all rows, or one if a CPU's cache would not hold all patches."""
   total = size * size * inputs * out.shape[1] * out.shape[2] * out.shape[3] * out.dtype.itemsize
   return 1 if jax.default_backend() == 'cpu' and total > PATCH_BYTES else out.shape[1]
 
 
-def _over_rows(height, at_once, function, initial):
-  """function(row, rows, carry) over all rows."""
+def _over_rows(height: int, at_once: int, function: Callable[..., jax.Array], initial: jax.Array) -> jax.Array:
+  """Folds function(row, rows, carry) over all rows."""
   if at_once == height:
     return function(0, height, initial)
   return jax.lax.fori_loop(0, height, lambda i, carry: function(i, 1, carry), initial)
 
 
-def _by_phases(gradient, kernel, shape):
-  """The gradient to the inputs [C, H, W, B] at stride 2.
+def _by_phases(gradient: Strided, kernel: Float[Array, 'k k C'], shape: Shape) -> Planes:
+  """Returns the gradient to the inputs at stride 2.
 
   Inputs of even and odd rows and columns see different taps: four stride-1 sums over the small gradient, interleaved.
   """
@@ -187,19 +201,19 @@ def _by_phases(gradient, kernel, shape):
   margin = (half + 1) // 2
   padded = barrier(_pad(gradient, margin))
 
-  def phase(row, column_):
-    terms = []
+  def phase(row: int, column_: int) -> jax.Array:
+    terms: list[jax.Array] = []
     for i in range((row + half) % 2, size, 2):
       for j in range((column_ + half) % 2, size, 2):
         top, left = (row + half - i) // 2 + margin, (column_ + half - j) // 2 + margin
         terms.append(padded[:, top:top + rows, left:left + columns] * column(kernel[i, j]))
-    return sum(terms) if terms else jnp.zeros_like(gradient)
+    return jnp.asarray(sum(terms)) if terms else jnp.zeros_like(gradient)
 
   whole = jnp.stack([jnp.stack([phase(i, j) for j in range(2)], axis=3) for i in range(2)], axis=2)  # [C, h, 2, w, 2, B]
   return whole.reshape(gradient.shape[0], 2 * rows, 2 * columns, -1)[:, :shape[0], :shape[1]]
 
 
-def _xla(planes, kernel, stride, *, groups=1):
+def _xla(planes: Planes, kernel: Float[Array, 'k k D I'], stride: int, *, groups: int = 1) -> Float[Array, 'D h w B']:
   padding = [(len(kernel) // 2,) * 2] * 2
   return jax.lax.conv_general_dilated(
       planes, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT, feature_group_count=groups)

@@ -89,7 +89,8 @@ class Family(Protocol[A, C]):
     reason: why candidates are packed as they are; for people.
   """
 
-  reason: str
+  @property
+  def reason(self) -> str: ...
 
   def capacity(self, architecture: A) -> C:
     """Returns what the candidate's program holds: the program's name, hashable and comparable."""

@@ -26,7 +26,8 @@ def free_bytes(device: jax.Device) -> float:
     text = pathlib.Path('/proc/meminfo').read_text()
   except FileNotFoundError:  # Not Linux.
     return math.inf
-  return int(re.search(r'^MemAvailable:\s+(\d+) kB', text, re.MULTILINE)[1]) * 1024
+  available = re.search(r'^MemAvailable:\s+(\d+) kB', text, re.MULTILINE)
+  return int(available[1]) * 1024 if available else math.inf  # Kernels before 3.14 do not tell.
 
 
 def shortage(needed: int, limit: float | None = None) -> str:

@@ -41,13 +41,14 @@ class ModuleProgram:
     self.compile_seconds = 0.0
     self.graph = nnx.eval_shape(lambda: nnx.split(build(architecture, task=data.task, key=jax.random.key(0))))[0]
 
-    def init(key):
-      _, params, stats = nnx.split(build(architecture, task=data.task, key=key), nnx.Param, nnx.BatchStat)
+    def init(key: jax.Array) -> TrainState:
+      parts: tuple[Any, ...] = nnx.split(build(architecture, task=data.task, key=key), nnx.Param, nnx.BatchStat)
+      params, stats = parts[1:]
       return TrainState(params, stats, optimizer(Hyperparameters(0.0, 0.0, 0.0, 1.0)).init(params))
 
     keys = jax.random.split(jax.random.key(0), replicates)
     # keys [M] -> TrainState. It runs once and is all random numbers, whose code a CPU back end takes seconds to optimise.
-    options = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
+    options: dict[str, str | bool] | None = {'xla_backend_optimization_level': '0'} if jax.default_backend() == 'cpu' else None
     self.init = self._compile(jax.vmap(init), keys, options=options)
     self.state_shape = jax.eval_shape(jax.vmap(init), keys)
     self._step = self._compile_step(batch_size)

@@ -117,9 +117,9 @@ class _ModuleTraining:
 def with_weights(architecture: Architecture, data: TrainingData, params: Any, stats: Any) -> nnx.Module:
   """Returns the module with these weights and batch-norm statistics (nested dicts), in evaluation mode."""
   empty = nnx.eval_shape(lambda: build(architecture, task=data.task, key=jax.random.key(0)))
-  graph, param_state, stat_state = nnx.split(empty, nnx.Param, nnx.BatchStat)
-  for state, values in ((param_state, params), (stat_state, stats)):
+  graph, *states = nnx.split(empty, nnx.Param, nnx.BatchStat)
+  for state, values in zip(states, (params, stats), strict=True):
     nnx.replace_by_pure_dict(state, jax.tree.map(jax.numpy.asarray, values))
-  network: nnx.Module = nnx.merge(graph, param_state, stat_state)
+  network: nnx.Module = nnx.merge(graph, *states)
   network.eval()
   return network

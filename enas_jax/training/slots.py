@@ -32,7 +32,8 @@ class Paused(NamedTuple):
   epochs: tuple[EpochResult, ...]
 
 
-class Trained(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Trained:
   """A candidate that ended: its index, what its epochs gave, the seconds it took, and its state if that was asked for."""
 
   index: int

@@ -109,7 +109,8 @@ class SlotsEngine:
 
   def _rung(self, signature: tuple[Any, ...], candidates: int) -> _SlotsRung:
     layout = self.resources.execution.layout(candidates, side_by_side=self.family.side_by_side(signature[0]))
-    return _SlotsRung(self, *signature, layout)
+    capacity, batch_size, keep_last_batch = signature
+    return _SlotsRung(self, capacity, batch_size, keep_last_batch, layout)
 
 
 @dataclasses.dataclass(frozen=True)

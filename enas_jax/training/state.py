@@ -14,7 +14,6 @@ from enas_jax.data.dataset import ImageSet
 from enas_jax.types import Task
 
 SCORE_BATCH = 500  # Images.
-Array = jax.Array | np.ndarray
 
 
 class Arrays(NamedTuple):
@@ -26,12 +25,12 @@ class Arrays(NamedTuple):
     mean, std: float32 [C], of pixels in [0, 1].
   """
 
-  images: Array
-  labels: Array
-  score_images: Array
-  score_labels: Array
-  mean: Array
-  std: Array
+  images: jax.Array
+  labels: jax.Array
+  score_images: jax.Array
+  score_labels: jax.Array
+  mean: jax.Array
+  std: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +59,7 @@ class TrainingData:
     padding = -len(score.labels) % score_batch
     score_images = np.pad(score.images, ((0, padding), (0, 0), (0, 0), (0, 0)))
     score_labels = np.pad(score.labels, (0, padding), constant_values=-1)
-    arrays = jax.device_put(Arrays(train.images, train.labels, score_images, score_labels, mean, std))
+    arrays = Arrays(*jax.device_put((train.images, train.labels, score_images, score_labels, mean, std)))
     return cls(arrays, len(score.labels), augmentation, task, score_batch)
 
   @property

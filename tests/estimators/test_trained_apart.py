@@ -10,11 +10,9 @@ from line_space import LineSpace, line
 from enas_jax.errors import Stopped
 from enas_jax.networks import build
 from enas_jax.training import host_engine
-from enas_jax.training.module_program import ModuleProgram
 from enas_jax.training.host_loop import Epoch
 from enas_jax.training.module_program import ModuleProgram
 from enas_jax.types import Request, Schedule
-
 
 pytest_plugins = ['training_fixtures']
 

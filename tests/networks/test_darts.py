@@ -11,11 +11,11 @@ from flax import nnx
 
 from enas_jax.data.augment import Augmentation
 from enas_jax.data.dataset import ImageSet
-from enas_jax.training.module_program import ModuleProgram
-from enas_jax.training.state import TrainingData
-from enas_jax.training.host_loop import train
 from enas_jax.networks.darts import AuxiliaryHead, DartsNetwork, drop_path
 from enas_jax.spaces.darts import DartsArchitecture, DartsSpace, Edge
+from enas_jax.training.host_loop import train
+from enas_jax.training.module_program import ModuleProgram
+from enas_jax.training.state import TrainingData
 from enas_jax.types import Request, Schedule, Task
 
 # Every operation, in the reduction cell at both strides or at the one that a normal cell does not have.

@@ -14,13 +14,13 @@ from flax import nnx
 from line_space import Line, LineNetwork
 
 from enas_jax.data.augment import augment, normalise
-from enas_jax.training.module_program import ModuleProgram
-from enas_jax.training.state import Hyperparameters, Snapshot, optimizer
-from enas_jax.training.host_loop import train
-from enas_jax.training.keys import data_key, initial_key
-from enas_jax.training.schedule import images_an_epoch, learning_rate, progress, train_macs
 from enas_jax.networks import build
 from enas_jax.spaces import ChainArchitecture
+from enas_jax.training.host_loop import train
+from enas_jax.training.keys import data_key, initial_key
+from enas_jax.training.module_program import ModuleProgram
+from enas_jax.training.schedule import images_an_epoch, learning_rate, progress, train_macs
+from enas_jax.training.state import Hyperparameters, Snapshot, optimizer
 from enas_jax.types import Request, Schedule
 
 pytest_plugins = ['training_fixtures']

@@ -11,13 +11,13 @@ import jax
 import numpy as np
 import pytest
 
-from enas_jax.training.layout import Layout
-from enas_jax.training.population import Control, PopulationProgram
-from enas_jax.training.state import Hyperparameters
-from enas_jax.training.keys import data_key
 from enas_jax.families.chain.network import StackedChain
 from enas_jax.families.chain.weights import Capacity
 from enas_jax.spaces import ChainArchitecture
+from enas_jax.training.keys import data_key
+from enas_jax.training.layout import Layout
+from enas_jax.training.population import Control, PopulationProgram
+from enas_jax.training.state import Hyperparameters
 from enas_jax.types import Request, Schedule
 
 pytest_plugins = ['training_fixtures']

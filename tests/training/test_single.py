@@ -9,8 +9,8 @@ from flax import nnx
 from line_space import line
 
 from enas_jax.data.augment import normalise
-from enas_jax.training import slots
 from enas_jax.spaces import ChainSpace
+from enas_jax.training import slots
 from enas_jax.training.layout import Execution
 from enas_jax.training.population import PopulationProgram
 from enas_jax.training.single import single_training

@@ -12,14 +12,14 @@ from flax import nnx
 
 from enas_jax.data.augment import augment, normalise
 from enas_jax.errors import Stopped
-from enas_jax.training import slots
 from enas_jax.families.chain.packing import rates, step_seconds
+from enas_jax.families.chain.weights import initial
+from enas_jax.networks import build
+from enas_jax.training import slots
+from enas_jax.training.keys import data_key, initial_seed
 from enas_jax.training.layout import Layout
 from enas_jax.training.slots import Usage, train_in_slots, train_one
-from enas_jax.training.keys import data_key, initial_seed
 from enas_jax.training.state import Snapshot
-from enas_jax.networks import build
-from enas_jax.families.chain.weights import initial
 
 pytest_plugins = ['training_fixtures']
 SEED = 5

@@ -22,7 +22,7 @@ class ChainFamily:
   """
 
   task: Task
-  packing: Packing = Packing()
+  packing: Packing = dataclasses.field(default_factory=Packing)
   platform: str = 'cpu'
 
   @property

@@ -6,6 +6,9 @@ maps them to zero. A layer's operation and kernel select a branch. So training i
 (networks/chain.py), padding or not, and the time to compile does not grow with depth.
 
 The gradient is written by hand: a loop of unknown length has no automatic one, and only each layer's output is kept.
+
+Letters of shapes: C and D channels in and out, H and W height and width, B images, L layers of a stage. A layer's batch norm is
+kept as its affine form [2, C]: a factor and a summand a channel.
 """
 from __future__ import annotations
 
@@ -17,10 +20,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from enas_jax.families.chain import weights as weights_
 from enas_jax.families.chain.weights import BODIES, DOUBLE1, DOUBLE2, SITES, Capacity, Plan, Weights
-from enas_jax.families.planes import barrier, column, convolution, depthwise, pointwise, sums
+from enas_jax.families.planes import Planes, barrier, column, convolution, depthwise, pointwise, sums
 from enas_jax.networks.layers import EPSILON, MOMENTUM
 from enas_jax.spaces.chain import MIN_DEPTH, SEPARABLE, ChainArchitecture
 from enas_jax.types import Task
@@ -30,15 +34,15 @@ class Forward(NamedTuple):
   """What a forward pass leaves.
 
   Attributes:
-    logits: [classes, B].
+    logits: the head's outputs.
     stats: the batch norms' statistics after it.
-    pooled: [C, B], what the head saw.
+    pooled: what the head saw.
     kept: by site, what the way back needs.
   """
 
-  logits: jax.Array
+  logits: Float[Array, 'classes B']
   stats: Weights
-  pooled: jax.Array
+  pooled: Float[Array, 'C B']
   kept: dict[str, Any]
 
   @property
@@ -49,10 +53,13 @@ class Forward(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class StackedChain:
-  """The functions of one capacity. Planes are [C, H, W, B]; weights as `weights.pack` gives them.
+  """The functions of one capacity, on weights as `weights.pack` gives them.
 
   Attributes:
-    masked: loops run to `limits`, and layers past a candidate's own are masked out: under vmap. Else to its own counts.
+    capacity: what the program holds.
+    dtype: of planes and products; weights and sums are float32.
+    lowering: the form of the convolutions, one of `planes.LOWERINGS`.
+    masked: whether loops may run past a candidate's own layers, as under vmap; what comes after these is then masked out.
     axis: name of the mapped axis over which the images of a batch are spread; None: they are all here.
   """
 
@@ -83,12 +90,12 @@ class StackedChain:
     """Returns the chain as data."""
     return weights_.plan(architecture, self.capacity)
 
-  def limits(self, plan: Plan) -> jax.Array:
-    """Returns the body layers of each stage, int32 [3]."""
+  def limits(self, plan: Plan) -> Int[Array, ' 3']:
+    """Returns the body layers of each stage."""
     return plan.counts
 
   def scratch(self, shape: tuple[int, ...]) -> dict[str, jax.Array]:
-    """Memory for the inputs of every body layer, for images [B, H, W, C] of this shape.
+    """Returns memory for the inputs of every body layer, for images [B, H, W, C] of this shape.
 
     It is handed from step to step: made anew in each it would be filled with zeros each time, which takes a fifth of a step.
     """
@@ -100,15 +107,16 @@ class StackedChain:
       height, width = -(-height // 2), -(-width // 2)
     return planes
 
-  def forward(self, params: Weights, stats: Weights, candidate: Plan, limits: jax.Array, images: jax.Array,
+  def forward(self, params: Weights, stats: Weights, candidate: Plan, limits: Int[Array, ' 3'], images: Float[Array, 'B H W C'],
               scratch: dict[str, jax.Array], training: jax.Array | bool) -> Forward:
-    """Images [B, H, W, C] through the network: with the batch's own statistics in training, else with the running ones.
+    """Runs images through the network: with the batch's own statistics in training, else with the running ones.
 
     Which of the two is data, so that a program holds the layers once for both.
     """
     z = self._stem(_planes(images, self.dtype), params['stem'])
     affine, moments, stem_stats = self._norm(params['stem_norm'], stats['stem_norm'], z, training)
-    kept, new_stats = {'stem': (z, moments)}, {'stem_norm': stem_stats}
+    kept: dict[str, Any] = {'stem': (z, moments)}
+    new_stats = {'stem_norm': stem_stats}
     for site in SITES:
       weights, running, choice = params[site], stats[site], candidate.choices[site]
       if site in BODIES:
@@ -124,11 +132,14 @@ class StackedChain:
     kept['head'] = z.shape
     return Forward(_head(params['head'], pooled), new_stats, pooled, kept)
 
-  def backward(self, params: Weights, candidate: Plan, limits: jax.Array, images: jax.Array, labels: jax.Array,
-               forward: Forward) -> tuple[jax.Array, Weights]:
-    """Mean loss and gradients of a batch whose forward pass was one of training. With an `axis`, B is this device's part."""
+  def backward(self, params: Weights, candidate: Plan, limits: Int[Array, ' 3'], images: Float[Array, 'B H W C'],
+               labels: Int[Array, ' B'], forward: Forward) -> tuple[Float[Array, ''], Weights]:
+    """Returns the mean loss and the gradients of a batch whose forward pass was one of training.
+
+    With an `axis`, B is this device's part of the batch.
+    """
     loss, to_logits = self._loss(forward.logits, labels)
-    gradients = {}
+    gradients: Weights = {}
     gradients['head'], to_pooled = jax.vjp(_head, params['head'], forward.pooled)[1](to_logits)
     shape = forward.kept['head']
     gradient = jnp.broadcast_to((to_pooled / (shape[1] * shape[2]))[:, None, None, :], shape).astype(self.dtype)
@@ -141,22 +152,23 @@ class StackedChain:
       else:
         (z, affine), after, moments = forward.kept[site]
         gradient, gradients[site] = self._backward(site, gradient, after, moments, z, affine, weights, choice)
-    gradient, gradients['stem_norm'] = self._norm_backward(params['stem_norm'], *forward.kept['stem'], gradient)
+    z, moments = forward.kept['stem']
+    gradient, gradients['stem_norm'] = self._norm_backward(params['stem_norm'], z, moments, gradient)
     gradients['stem'] = jax.vjp(functools.partial(self._stem, _planes(images, self.dtype)), params['stem'])[1](gradient)[0]
     return self._total(loss), self._total(gradients)
 
-  def correct(self, forward: Forward, labels: jax.Array) -> jax.Array:
-    """Right answers, on all devices."""
+  def correct(self, forward: Forward, labels: Int[Array, ' B']) -> Int[Array, '']:
+    """Returns the number of right answers, on all devices."""
     return self._total((forward.logits.argmax(0) == labels).sum())
 
-  def _stem(self, inputs, weights):
+  def _stem(self, inputs: Planes, weights: Weights) -> Float[Array, 'D H W B']:
     return barrier(convolution(inputs, weights['kernel'].astype(self.dtype), 1, self.lowering))
 
-  def _branches(self, site) -> list[Callable]:
-    """What a layer may do between ReLU and batch norm: a function of (planes, kernels) for each of the capacity's branches."""
+  def _branches(self, site: str) -> list[Callable[[Planes, Weights], jax.Array]]:
+    """Returns what a layer may do between ReLU and batch norm: a function for each of the capacity's branches."""
     stride = 2 if site in (DOUBLE1, DOUBLE2) else 1
 
-    def branch(operation, size, planes, kernels):
+    def branch(operation: int, size: int, planes: Planes, kernels: Weights) -> Float[Array, 'D h w B']:
       margin = (self.capacity.kernel - size) // 2
       kernels = jax.tree.map(lambda x: x.astype(self.dtype), kernels)
       if operation == SEPARABLE:
@@ -166,19 +178,21 @@ class StackedChain:
 
     return [functools.partial(branch, operation, size) for operation, size in self.capacity.branches]
 
-  def _forward(self, site, z, affine, weights, choice):
-    """ReLU of the normalised input, and the layer's operation."""
-    def run(branch):
+  def _forward(self, site: str, z: Planes, affine: Float[Array, '2 C'], weights: Weights,
+               choice: Int[Array, '']) -> Float[Array, 'D h w B']:
+    """Applies ReLU to the normalised input, and the layer's operation."""
+    def run(branch: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
       return lambda z, affine, kernels: branch(jnp.maximum(_apply(affine, z), 0), kernels)
 
     return _switch(choice, [run(b) for b in self._branches(site)], z, affine, _kernels(weights))
 
-  def _backward(self, site, gradient, after, moments, z, affine, weights, choice):
-    """From the gradient to a layer's normalised output to that of its normalised input, and of its weights."""
+  def _backward(self, site: str, gradient: Float[Array, 'D h w B'], after: Float[Array, 'D h w B'], moments: Weights, z: Planes,
+                affine: Float[Array, '2 C'], weights: Weights, choice: Int[Array, '']) -> tuple[Planes, Weights]:
+    """Takes the gradient of a layer's normalised output to that of its normalised input, and of its weights."""
     gradient, norm = self._norm_backward(weights, after, moments, gradient)
 
-    def run(branch):
-      def pull(gradient, z, affine, kernels):
+    def run(branch: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, Weights]]:
+      def pull(gradient: jax.Array, z: jax.Array, affine: jax.Array, kernels: Weights) -> tuple[jax.Array, Weights]:
         y = _apply(affine, z)
         to_planes, to_kernels = jax.vjp(branch, jnp.maximum(y, 0), kernels)[1](gradient)
         return barrier(jnp.where(y > 0, to_planes, 0)), to_kernels
@@ -187,13 +201,15 @@ class StackedChain:
     gradient, kernels = _switch(choice, [run(b) for b in self._branches(site)], gradient, z, affine, _kernels(weights))
     return gradient, {**kernels, **norm}
 
-  def _stage(self, site, z, affine, weights, running, choice, count, limit, inputs, training):
-    """The body layers of a stage. Kept for the way back: each layer's input with its affine form, and the moments."""
+  def _stage(self, site: str, z: Planes, affine: Float[Array, '2 C'], weights: Weights, running: Weights,
+             choice: Int[Array, ' L'], count: Int[Array, ''], limit: Int[Array, ''], inputs: Float[Array, 'L1 C H W B'],
+             training: jax.Array | bool) -> tuple[Planes, Float[Array, '2 C'], Any, Weights]:
+    """Runs the body layers of a stage. Kept for the way back: each layer's input with its affine form, and the moments."""
     inputs = _put(inputs, 0, z)
     affines = _put(jnp.zeros((len(inputs), *affine.shape)), 0, affine)
     moments = jax.tree.map(jnp.zeros_like, running)
 
-    def layer(i, carry):
+    def layer(i: jax.Array, carry: Any) -> Any:
       z, affine, inputs, affines, moments, running = carry
       own, before = _at(weights, i), _at(running, i)
       new = self._forward(site, z, affine, own, choice[i])
@@ -207,10 +223,11 @@ class StackedChain:
     z, affine, inputs, affines, moments, running = jax.lax.fori_loop(0, limit, layer, carry)
     return z, affine, (inputs, affines, moments), running
 
-  def _stage_backward(self, site, gradient, kept, weights, choice, count, limit):
+  def _stage_backward(self, site: str, gradient: Planes, kept: Any, weights: Weights, choice: Int[Array, ' L'],
+                      count: Int[Array, ''], limit: Int[Array, '']) -> tuple[Planes, Weights]:
     inputs, affines, moments = kept
 
-    def layer(step, carry):
+    def layer(step: jax.Array, carry: Any) -> Any:
       i = limit - 1 - step
       gradient, gradients = carry
       new, own = self._backward(
@@ -220,18 +237,22 @@ class StackedChain:
 
     return jax.lax.fori_loop(0, limit, layer, (gradient, jax.tree.map(jnp.zeros_like, weights)))
 
-  def _where(self, active, new, old):
-    """The new values, where the loop may have run past the candidate's own layers only if it has not."""
+  def _where(self, active: jax.Array, new: Any, old: Any) -> Any:
+    """Returns `new` while this is one of the candidate's own layers, else `old`.
+
+    That is only needed under vmap, where the loop runs to the deepest candidate's end.
+    """
     return jax.tree.map(lambda a, b: jnp.where(active, a, b), new, old) if self.masked else new
 
-  def _count(self, z):
+  def _count(self, z: Planes) -> int:
     return z[0].size * (1 if self.axis is None else jax.lax.axis_size(self.axis))
 
-  def _total(self, tree):
+  def _total(self, tree: Any) -> Any:
     return tree if self.axis is None else jax.lax.psum(tree, self.axis)
 
-  def _norm(self, weights, running, z, training):
-    """Batch norm over (H, W, B): its affine form [2, C], the batch's moments, the statistics after it. z is [C, H, W, B]."""
+  def _norm(self, weights: Weights, running: Weights, z: Planes,
+            training: jax.Array | bool) -> tuple[Float[Array, '2 C'], Weights, Weights]:
+    """Computes batch norm over (H, W, B): its affine form, the batch's moments, the statistics after it."""
     wide = z.astype(jnp.float32)
     total, squares = self._total(sums(wide, wide * wide))
     mean = total / self._count(z)
@@ -241,8 +262,8 @@ class StackedChain:
     scale = weights['scale'] * jax.lax.rsqrt(used['var'] + EPSILON)
     return jnp.stack([scale, weights['bias'] - used['mean'] * scale]), moments, after
 
-  def _norm_backward(self, weights, z, moments, gradient):
-    """The gradients to z, and to scale and bias (this device's part of them)."""
+  def _norm_backward(self, weights: Weights, z: Planes, moments: Weights, gradient: Planes) -> tuple[Planes, Weights]:
+    """Returns the gradients to z, and to scale and bias (this device's part of them)."""
     inverse = jax.lax.rsqrt(moments['var'] + EPSILON)
     wide = gradient.astype(jnp.float32)
     normalised = (z.astype(jnp.float32) - column(moments['mean'])) * column(inverse)
@@ -251,42 +272,43 @@ class StackedChain:
     to_z = column(weights['scale'] * inverse) * (wide - of_all[1] - normalised * of_all[0])
     return barrier(to_z.astype(self.dtype)), {'scale': scale, 'bias': bias}
 
-  def _loss(self, logits, labels):
-    """Cross entropy, this device's part of the mean, and its gradient to the logits [classes, B]."""
+  def _loss(self, logits: Float[Array, 'classes B'],
+            labels: Int[Array, ' B']) -> tuple[Float[Array, ''], Float[Array, 'classes B']]:
+    """Returns the cross entropy, this device's part of the mean, and its gradient to the logits."""
     batch = len(labels) * (1 if self.axis is None else jax.lax.axis_size(self.axis))
     log_likelihood = jax.nn.log_softmax(logits, axis=0)
     one_hot = labels == jnp.arange(len(logits))[:, None]
     return -jnp.where(one_hot, log_likelihood, 0).sum() / batch, (jnp.exp(log_likelihood) - one_hot) / batch
 
 
-def _planes(images, dtype):
-  """[B, H, W, C] to [C, H, W, B]."""
+def _planes(images: Float[Array, 'B H W C'], dtype: Any) -> Planes:
+  """Returns images as planes."""
   return barrier(images.transpose(3, 1, 2, 0).astype(dtype))
 
 
-def _head(weights, pooled):
+def _head(weights: Weights, pooled: Float[Array, 'C B']) -> Float[Array, 'classes B']:
   return weights['kernel'].T @ pooled + weights['bias'][:, None]
 
 
-def _apply(affine, z):
+def _apply(affine: Float[Array, '2 C'], z: Planes) -> Planes:
   return (z.astype(jnp.float32) * column(affine[0]) + column(affine[1])).astype(z.dtype)
 
 
-def _kernels(weights):
+def _kernels(weights: Weights) -> Weights:
   return {name: x for name, x in weights.items() if name not in ('scale', 'bias')}
 
 
-def _centre(kernel, margin):
+def _centre(kernel: jax.Array, margin: int) -> jax.Array:
   return kernel[margin:len(kernel) - margin, margin:len(kernel) - margin]
 
 
-def _switch(choice, branches, *operands):
+def _switch(choice: Int[Array, ''], branches: list[Callable[..., Any]], *operands: Any) -> Any:
   return branches[0](*operands) if len(branches) == 1 else jax.lax.switch(choice, branches, *operands)
 
 
-def _at(tree, index):
+def _at(tree: Any, index: jax.Array) -> Any:
   return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 0, keepdims=False), tree)
 
 
-def _put(stack, index, x):
+def _put(stack: jax.Array, index: Any, x: jax.Array) -> jax.Array:
   return jax.lax.dynamic_update_index_in_dim(stack, x.astype(stack.dtype), index, 0)

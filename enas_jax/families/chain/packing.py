@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping, Sequence
 
 from enas_jax.families.chain.weights import Capacity
 from enas_jax.spaces.chain import OPERATIONS, ChainArchitecture, ChainSpace
@@ -39,7 +40,7 @@ RATES = {
     'cpu': Rates(per_gflop=0.017, per_gbyte=0.004, per_layer=1.2e-4, compile_branch=4.0, compile_rest=1.0),
     'accelerator': Rates(per_gflop=1e-4, per_gbyte=5e-4, per_layer=1e-4, compile_branch=5.0, compile_rest=10.0),
 }
-MOST_PROGRAMS = 4  # For candidates of equal layers, and for those of mixed ones.
+MOST_PROGRAMS = 4  # For chains whose layers are all alike, and as many more for the others.
 PASSES = 10  # Over a layer's inputs and outputs in a step, reading and writing; benchmarks/README.md counts them.
 
 
@@ -84,7 +85,7 @@ class Packing:
   mixed_widths: tuple[int, ...] = ()
   depths: tuple[int, ...] = ()
   kernels: tuple[int, ...] = ()
-  reason: str = 'each architecture in a program of its own'
+  reason: str = 'Each network trains in a program of its own size'
 
   def capacity(self, architecture: ChainArchitecture) -> Capacity:
     """The program for a candidate; of its own size where it is larger than all. Equal layers need one branch alone."""
@@ -116,7 +117,7 @@ def plan_packing(space: ChainSpace, task: Task, *, batch_size: int, steps: int, 
   mixed = dataclasses.replace(equal, operations=tuple(i % 2 for i in range(depth)))
   chosen, reasons = [], []
   for name, architecture, branches, visits in (
-      ('equal', equal, 1, 1), ('mixed', mixed, len(OPERATIONS) * len(space.kernels), depth)):
+      ('Networks with one kind of layer', equal, 1, 1), ('Other networks', mixed, len(OPERATIONS) * len(space.kernels), depth)):
     seconds = {w: visits * steps * step_seconds(architecture, task, batch_size, table, width=w) for w in widths}
     compiling = branches * table.compile_branch + table.compile_rest
     programs = _least(widths, seconds, compiling)
@@ -125,14 +126,15 @@ def plan_packing(space: ChainSpace, task: Task, *, batch_size: int, steps: int, 
     padding = sum(seconds[min(p for p in programs if p >= w)] for w in widths) - training
     share = padding / training if training else 0.0
     apart = (len(widths) - len(programs)) * compiling
-    reasons.append(f'{name} layers padded to width {", ".join(map(str, programs))}, which adds about {share:.0%} to '
-                   f'training; a program for each width would add {apart:.0f} s of compiling')
-  return Packing(chosen[0], chosen[1], _depths(space), tuple(space.kernels), '; '.join(reasons))
+    reasons.append(f'{name} are padded to width {", ".join(map(str, programs))}: about {share:.0%} more work; '
+                   f'a program for every width would compile {apart:.0f} s longer')
+  return Packing(chosen[0], chosen[1], _depths(space), tuple(space.kernels), '\n'.join(reasons))
 
 
-def _least(widths, seconds, compiling) -> tuple[int, ...]:
-  """The programs' widths with the least sum of `seconds` at the padded width, over all widths, and `compiling` for each."""
-  none = [(0.0, ())] + [(math.inf, ())] * len(widths)
+def _least(widths: Sequence[int], seconds: Mapping[int, float], compiling: float) -> tuple[int, ...]:
+  """Returns the programs' widths with the least sum of `seconds` at the padded width, over all widths, and `compiling` for each."""
+  none: list[tuple[float, tuple[int, ...]]] = [(math.inf, ())] * (len(widths) + 1)
+  none[0] = 0.0, ()
   best = none  # With at most so many programs, for the narrowest n widths: their cost, and the programs' widths.
   for _ in range(MOST_PROGRAMS):
     best = [none[0]] + [

@@ -24,8 +24,8 @@ def trial(dtype: Any = jnp.bfloat16) -> dict[str, float]:
   capacity, rng = Capacity.of([architecture]), np.random.default_rng(0)
   weights = StackedChain(capacity).initial(architecture, task, rng)
   weights = jax.device_put(jax.tree.map(lambda x: np.stack([x] * CANDIDATES), weights))
-  images = rng.normal(size=(BATCH, *task.image_shape)).astype(np.float32)
-  labels = rng.integers(task.num_classes, size=BATCH)
+  images = jnp.asarray(rng.normal(size=(BATCH, *task.image_shape)), jnp.float32)
+  labels = jnp.asarray(rng.integers(task.num_classes, size=BATCH), jnp.int32)
   seconds = {}
   for lowering in LOWERINGS:
     network = StackedChain(capacity, dtype, lowering, masked=True)

@@ -38,18 +38,19 @@ class Capacity:
 
   @classmethod
   def of(cls, architectures: Sequence[ChainArchitecture]) -> Capacity:
-    """The least that holds all of these."""
+    """Returns the least capacity that holds all of these."""
     counts = np.array([_counts(a) for a in architectures]).max(0)
     branches = {(layer.operation, layer.kernel) for a in architectures for layer in a.layers()}
-    return cls(tuple(max(1, int(n)) for n in counts), max(a.width for a in architectures), tuple(sorted(branches)))
+    first, second, third = (max(1, int(n)) for n in counts)
+    return cls((first, second, third), max(a.width for a in architectures), tuple(sorted(branches)))
 
   @property
   def kernel(self) -> int:
-    """The largest."""
+    """The side of the largest kernel."""
     return max(kernel for _, kernel in self.branches)
 
   def channels(self, site: str) -> tuple[int, int]:
-    """Into and out of a layer there."""
+    """Returns the channels into and out of a layer at a site."""
     w = self.width
     return {ENTRY: (2 * w, w), BODY1: (w, w), DOUBLE1: (w, 2 * w), BODY2: (2 * w, 2 * w), DOUBLE2: (2 * w, 4 * w),
             BODY3: (4 * w, 4 * w)}[site]
@@ -68,7 +69,7 @@ class Plan(NamedTuple):
 
 
 def plan(architecture: ChainArchitecture, capacity: Capacity) -> Plan:
-  """The data by which a program of this capacity becomes this candidate."""
+  """Returns the data by which a program of this capacity becomes this candidate."""
   choices = {site: np.zeros(_stack(site, capacity), np.int32) for site in SITES}
   for site, index, layer in _placed(architecture):
     choices[site][index] = capacity.branches.index((layer.operation, layer.kernel))
@@ -76,17 +77,17 @@ def plan(architecture: ChainArchitecture, capacity: Capacity) -> Plan:
 
 
 def initial(architecture: ChainArchitecture, task: Task, rng: np.random.Generator) -> tuple[Weights, Weights]:
-  """Fresh weights and statistics of the plain module, as nested dicts of float32 arrays.
+  """Draws fresh weights and statistics of the plain module, as nested dicts of float32 arrays.
 
   Kernels are uniform in +-1/sqrt(fan in), as in networks/chain.py; drawn on the host, so that no shape compiles anything.
   """
-  def kernel(*shape):
+  def kernel(*shape: int) -> np.ndarray:
     return rng.uniform(-1, 1, shape).astype(np.float32) / np.float32(math.sqrt(math.prod(shape[:-1])))
 
-  def scale(channels):
+  def scale(channels: int) -> Weights:
     return {'scale': np.ones(channels, np.float32), 'bias': np.zeros(channels, np.float32)}
 
-  def moments(channels):
+  def moments(channels: int) -> Weights:
     return {'mean': np.zeros(channels, np.float32), 'var': np.ones(channels, np.float32)}
 
   def body(layer: Layer) -> Weights:
@@ -113,14 +114,14 @@ def initial(architecture: ChainArchitecture, task: Task, rng: np.random.Generato
 
 
 def pack(architecture: ChainArchitecture, params: Weights, stats: Weights, capacity: Capacity) -> tuple[Weights, Weights]:
-  """The module's weights and statistics, as `initial` gives them, in the program's padded and stacked form."""
-  packed, packed_stats = _empty(architecture, params, capacity)
+  """Returns the module's weights and statistics, as `initial` gives them, in the program's padded and stacked form."""
+  packed, packed_stats = _empty(params, capacity)
   _copy(architecture, params, stats, packed, packed_stats, into_packed=True)
   return packed, packed_stats
 
 
 def unpack(architecture: ChainArchitecture, packed: Weights, packed_stats: Weights, task: Task) -> tuple[Weights, Weights]:
-  """The way back: the module's weights and statistics."""
+  """Returns what `pack` was given: the module's weights and statistics."""
   params, stats = initial(architecture, task, np.random.default_rng(0))
   packed, packed_stats = jax.tree.map(np.asarray, (packed, packed_stats))
   _copy(architecture, params, stats, packed, packed_stats, into_packed=False)
@@ -128,7 +129,7 @@ def unpack(architecture: ChainArchitecture, packed: Weights, packed_stats: Weigh
 
 
 def _placed(architecture: ChainArchitecture) -> Iterator[tuple[str, Any, Layer]]:
-  """Each layer with its site and its index there (() where the site holds one)."""
+  """Yields each layer with its site and its index there, () at a site that holds one."""
   doubles = architecture.depth // 3, 2 * architecture.depth // 3
   starts = {ENTRY: 0, BODY1: 1, DOUBLE1: doubles[0], BODY2: doubles[0] + 1, DOUBLE2: doubles[1], BODY3: doubles[1] + 1}
   for i, layer in enumerate(architecture.layers()):
@@ -141,14 +142,14 @@ def _counts(architecture: ChainArchitecture) -> tuple[int, int, int]:
   return first - 1, second - first - 1, architecture.depth - second - 1
 
 
-def _stack(site, capacity) -> tuple[int, ...]:
-  """The leading axes of a site's arrays."""
+def _stack(site: str, capacity: Capacity) -> tuple[int, ...]:
+  """Returns the leading axes of a site's arrays."""
   return (capacity.bodies[BODIES.index(site)],) if site in BODIES else ()
 
 
-def _empty(architecture, params, capacity) -> tuple[Weights, Weights]:
-  """Zeros of the packed shapes."""
-  def zeros(*shape):
+def _empty(params: Weights, capacity: Capacity) -> tuple[Weights, Weights]:
+  """Returns zeros of the packed shapes."""
+  def zeros(*shape: int) -> np.ndarray:
     return np.zeros(shape, np.float32)
 
   stem, classes = params['stem']['kernel'].shape, params['head']['kernel'].shape[1]
@@ -171,9 +172,10 @@ def _empty(architecture, params, capacity) -> tuple[Weights, Weights]:
   return packed, stats
 
 
-def _copy(architecture, params, stats, packed, packed_stats, *, into_packed):
+def _copy(architecture: ChainArchitecture, params: Weights, stats: Weights, packed: Weights, packed_stats: Weights, *,
+          into_packed: bool) -> None:
   """Copies all weights one way or the other, each to the corner (channels) and centre (kernels) of its padded place."""
-  def copy(small, large, axes, *, taps=0):
+  def copy(small: np.ndarray, large: np.ndarray, axes: tuple[int, ...], *, taps: int = 0) -> None:
     """`axes`: the module's order in the packed one; `taps`: leading axes that are kernels."""
     view = small.transpose(axes)
     starts = [(big - n) // 2 if axis < taps else 0 for axis, (big, n) in enumerate(zip(large.shape, view.shape, strict=True))]
@@ -183,7 +185,7 @@ def _copy(architecture, params, stats, packed, packed_stats, *, into_packed):
     else:
       view[...] = place
 
-  def vectors(small, large):
+  def vectors(small: Weights, large: Weights) -> None:
     for name in small:
       copy(small[name], large[name], (0,))
 

@@ -10,11 +10,11 @@ import optax
 import pytest
 from flax import nnx
 
-from enas_jax.training.layout import CPU_OPTIONS
-from enas_jax.networks import build
 from enas_jax.families.chain.network import StackedChain
 from enas_jax.families.chain.weights import Capacity, initial, pack, plan, unpack
+from enas_jax.networks import build
 from enas_jax.spaces import ChainArchitecture, ChainSpace
+from enas_jax.training.layout import CPU_OPTIONS
 from enas_jax.types import Task
 
 TOLERANCE = 1e-4  # Of losses, gradients and logits of size 1 through up to 7 layers in float32.

@@ -1,0 +1,60 @@
+"""Results are what they were, to the last bit: digests in golden.json of runs before the code was laid out anew.
+
+A search on a table is arithmetic on the host and the same everywhere. What is trained depends, in its last bits, on the version
+of XLA and the machine: digests of others than those in golden.json are skipped. tests/golden_runs.py makes them.
+"""
+import json
+import os
+import pathlib
+import shutil
+
+import golden_runs
+import pytest
+from run_records import ledger, read
+
+GOLDEN = json.loads(golden_runs.GOLDEN.read_text())
+OLD = pathlib.Path(__file__).parent / 'old_workdir'
+# What the old workdir was started with, beside the defaults of its time.
+OLD_SETTINGS = (
+    'chain.min_depth=3', 'chain.max_depth=4', 'chain.min_width=2', 'chain.max_width=3', 'chain.width_step=1', 'chain.kernels=(3,)',
+    'epochs.first=1', 'epochs.per_layer=0', 'epochs.micro=1', 'epochs.final=1', 'egnas.micro_replicates=1',
+    'training.batch_size=250', 'egnas.window=2')
+
+
+def stored(*path):
+  """The digests of this kind of machine; skips the test if there are none."""
+  kind = golden_runs.kind_of_machine()
+  found = GOLDEN['machines'].get(kind)
+  for name in path:
+    found = found and found.get(name)
+  if found is None:
+    pytest.skip(f'golden.json has no {"/".join(path)} of {kind}')
+  return found
+
+
+@pytest.mark.parametrize('space', golden_runs.COMPARED)
+def test_strategies_ask_a_table_for_what_they_asked_before(space, tmp_path):
+  assert golden_runs.compared(space, tmp_path) == GOLDEN['compared'][space]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('strategy', golden_runs.TRAINED)
+def test_a_small_search_is_the_same_to_the_last_bit(strategy, tmp_path):
+  expected = stored('trained', strategy)
+  assert golden_runs.trained(strategy, tmp_path) == expected
+
+
+@pytest.mark.skipif('ENAS_JAX_GOLDEN' not in os.environ, reason='minutes; ENAS_JAX_GOLDEN=1 asks for it')
+def test_the_default_search_is_the_same_to_the_last_bit(tmp_path):
+  expected = stored('default')
+  assert golden_runs.default(tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_a_workdir_of_an_earlier_version_is_resumed(tmp_path):
+  workdir = shutil.copytree(OLD, tmp_path / 'w')
+  before = ledger(workdir)
+  golden_runs.command('search', f'--workdir={workdir}', *(f'--config.{setting}' for setting in OLD_SETTINGS))
+  assert ledger(workdir)[:len(before)] == before and len(ledger(workdir)) == len(before) + 2
+  assert read(workdir, 'result.json')['test_accuracy'] > 0.2
+  assert golden_runs.digests(workdir) == stored('old_workdir')
