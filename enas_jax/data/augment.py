@@ -32,7 +32,7 @@ class Augmentation:
   flip: bool
   cutout: int
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     """Checks the ranges."""
     for name, least in (('crop_padding', 0), ('crop_size', 1), ('cutout', 0)):
       value = getattr(self, name)
@@ -132,15 +132,18 @@ def draw(key: jax.Array, shape: tuple[int, ...], augmentation: Augmentation) -> 
     int32 [B, 5]: the crop's top and left in the padded image, flip (0 or 1), row and column of the cutout's centre
     in the crop; each uniform.
   """
-  height, width, _ = augmentation.output_shape(shape[1:])
-  tops = shape[1] + 2 * augmentation.crop_padding - height + 1
-  lefts = shape[2] + 2 * augmentation.crop_padding - width + 1
-  return jax.random.randint(key, (shape[0], 5), 0, jnp.array([tops, lefts, 2, height, width]))
+  batch, image_height, image_width, channels = shape
+  height, width, _ = augmentation.output_shape((image_height, image_width, channels))
+  tops = image_height + 2 * augmentation.crop_padding - height + 1
+  lefts = image_width + 2 * augmentation.crop_padding - width + 1
+  return jax.random.randint(key, (batch, 5), 0, jnp.array([tops, lefts, 2, height, width]))
 
 
-def _augment_one(image, offset, mean, std, augmentation):
+def _augment_one(
+    image: jax.Array, offset: jax.Array, mean: jax.Array, std: jax.Array, augmentation: Augmentation) -> jax.Array:
   top, left, flip, row, column = offset
-  padding, shape = augmentation.crop_padding, augmentation.output_shape(image.shape)
+  height, width, channels = image.shape
+  padding, shape = augmentation.crop_padding, augmentation.output_shape((height, width, channels))
   image = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
   image = jax.lax.dynamic_slice(image, (top, left, 0), shape)
   if augmentation.flip:
@@ -152,7 +155,7 @@ def _augment_one(image, offset, mean, std, augmentation):
   return image
 
 
-def _span(centre, size, length):
+def _span(centre: jax.Array, size: int, length: int) -> jax.Array:
   """Which of `size` positions lie in a span of `length` around `centre`."""
   start = centre - length // 2
   positions = jnp.arange(size)

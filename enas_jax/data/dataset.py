@@ -62,8 +62,8 @@ class Dataset:
       if images.dtype != np.uint8 or images.ndim != 4:
         raise UserError(f'data {name!r}: {part} images are {images.dtype} {list(images.shape)}; give uint8 [N, H, W, C]')
       if not len(images) or len(images) != len(labels):
-        counts = f'{len(images)} {part} images and {len(labels)} labels'
-        raise UserError(f'data {name!r}: {counts}; give at least one image, and a label for each')
+        found = f'{len(images)} {part} images and {len(labels)} labels'
+        raise UserError(f'data {name!r}: {found}; give at least one image, and a label for each')
       if labels.min() < 0 or labels.max() >= len(class_names):
         wrong = labels.min() if labels.min() < 0 else labels.max()
         raise UserError(f'data {name!r}: {part} label {wrong} is outside 0 to {len(class_names) - 1}; number classes from 0')

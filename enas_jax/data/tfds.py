@@ -10,6 +10,7 @@ import difflib
 import io
 import logging
 import pathlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -17,6 +18,9 @@ from PIL import Image
 from enas_jax.data import cache
 from enas_jax.data.dataset import Dataset, ImageSet
 from enas_jax.errors import UserError
+
+if TYPE_CHECKING:
+  from tensorflow_datasets.core import dataset_info, read_only_builder
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +62,7 @@ def load_tfds(name: str, *, data_dir: str | pathlib.Path | None = None) -> Datas
   return dataset
 
 
-def _builder(name: str, data_dir: pathlib.Path):
+def _builder(name: str, data_dir: pathlib.Path) -> read_only_builder.ReadOnlyBuilder:
   """The builder of a set prepared as array_record; it needs the files alone, no code of the set."""
   from tensorflow_datasets.core import read_only_builder
   try:
@@ -113,7 +117,7 @@ def _close(name: str, names: list[str]) -> str:
   return f' (did you mean {", ".join(matches)}?)' if matches else ''
 
 
-def _keys(name: str, info) -> tuple[str, str]:
+def _keys(name: str, info: dataset_info.DatasetInfo) -> tuple[str, str]:
   """The names of the image feature and of the label feature."""
   from tensorflow_datasets.core import features
   keys = info.supervised_keys
@@ -131,14 +135,15 @@ def _keys(name: str, info) -> tuple[str, str]:
   return keys
 
 
-def _read(name: str, builder, split: str, image_key: str, label_key: str) -> ImageSet:
+def _read(name: str, builder: read_only_builder.ReadOnlyBuilder, split: str, image_key: str, label_key: str) -> ImageSet:
   """All examples of a split. Pillow decodes, so that installing OpenCV, which TFDS would prefer, changes no pixel."""
   import tensorflow_datasets as tfds
   logger.info('data %r: reading split %r once.', name, split)
   feature = builder.info.features[image_key]
   encoded = isinstance(feature, tfds.features.Image)
   decoders = {image_key: tfds.decode.SkipDecoding()} if encoded else None
-  images, labels = None, []
+  images: np.ndarray | None = None
+  labels: list[int] = []
   try:
     source = builder.as_data_source(split=split, decoders=decoders, file_format=FORMAT)
     for start in range(0, len(source), CHUNK):

@@ -30,10 +30,10 @@ class DartsCell(nnx.Module):
     """[B, H, W, C] of both cells before to [B, h, w, NODES x channels]; `factors` [edges, B] of drop path."""
     states = [bring(x) for bring, x in zip(self.inputs, (before_last, last), strict=True)]
     for node in range(NODES):
-      states.append(sum(self._edge(i, states, factors) for i in (2 * node, 2 * node + 1)))
+      states.append(self._edge(2 * node, states, factors) + self._edge(2 * node + 1, states, factors))
     return jnp.concatenate(states[len(self.inputs):], axis=-1)
 
-  def _edge(self, index, states, factors):
+  def _edge(self, index: int, states: list[jax.Array], factors: jax.Array | None) -> jax.Array:
     y = self.operations[index](states[self.sources[index]])
     if factors is None or isinstance(self.operations[index], Identity):
       return y
@@ -126,7 +126,7 @@ class DartsNetwork(nnx.Module):
       return heads
     return *heads, (AUXILIARY_WEIGHT, self.auxiliary(outputs[2 * len(self.cells) // 3]))
 
-  def _body(self, images, factors=None):
+  def _body(self, images: jax.Array, factors: jax.Array | None = None) -> list[jax.Array]:
     """What every cell gives. `factors` [cells, edges, B] of drop path."""
     stages = [images]
     for i, (convolution, norm) in enumerate(zip(self.stem, self.stem_norms, strict=True)):

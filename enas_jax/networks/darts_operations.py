@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +62,7 @@ class SeparableBlock(nnx.Module):
     return self.norm(x)
 
 
-def _dilated(x, convolve):
+def _dilated(x: jax.Array, convolve: Callable[..., jax.Array]) -> jax.Array:
   """A convolution of dilation 2. Its windows hold even or odd rows and columns alone: it is four ordinary ones."""
   batch, height, width, channels = x.shape
   x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,13 +44,14 @@ class CellModule(nnx.Module):
     *inner, last = range(1, len(self.matrix))
     for v in inner:
       terms = [outputs[u][..., :self.channels[v]] for u in inner[:v - 1] if self.matrix[u][v]]
-      total = sum(terms + self._projected(x, v))
+      total: Any = sum(terms + self._projected(x, v))
       operation = self.operations[v]
       outputs.append(operation(total) if operation else _max_pool(total, (3, 3)))
     branches = [outputs[v] for v in inner if self.matrix[v][last]]
-    return sum(([jnp.concatenate(branches, axis=-1)] if branches else []) + self._projected(x, last))
+    output: Any = sum(([jnp.concatenate(branches, axis=-1)] if branches else []) + self._projected(x, last))
+    return output
 
-  def _projected(self, x, v):
+  def _projected(self, x: jax.Array, v: int) -> list[jax.Array]:
     projection = self.projections[v]
     return [projection(x)] if projection else []
 

@@ -37,7 +37,7 @@ class GraphEncoding:
   labels: tuple[str, ...]
   max_nodes: int
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     """Raises UserError for a label that comes twice, and without room for a node."""
     if len(set(self.labels)) < len(self.labels) or self.max_nodes < 1:
       raise UserError(f'graphs of {self.max_nodes} nodes with labels {self.labels}; give different labels and at least 1 node')
@@ -143,7 +143,7 @@ def _walks(count: int, edges: tuple[tuple[int, int], ...]) -> np.ndarray:
   for node in reversed(range(count)):
     to_end[node] = min((1 + to_end[j] for j in after[node]), default=0)
   # Best first by the length of the whole path: none is begun that is not among the shortest.
-  heap = [(to_end[i], (i,)) for i in sorted(set(range(count)) - {j for _, j in edges})]
+  heap: list[tuple[int, tuple[int, ...]]] = [(to_end[i], (i,)) for i in sorted(set(range(count)) - {j for _, j in edges})]
   heapq.heapify(heap)
   found: list[tuple[int, ...]] = []
   while heap and len(found) < MAX_PATHS:

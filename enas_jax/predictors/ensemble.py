@@ -50,7 +50,7 @@ class Ensemble(abc.ABC):
   learning_rate: float = 0.01
   weight_decay: float = 1e-4
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     """Raises UserError for a value out of range."""
     check_positive(self, 'members', 'steps', 'batch', 'learning_rate')
     if not self.weight_decay >= 0:
@@ -110,10 +110,10 @@ def _train(ensemble: Ensemble, inputs: Any, targets: jax.Array, rows: int, key: 
     weights_key, batch_key = jax.random.split(key)
     graph, params = nnx.split(ensemble.network(inputs, nnx.Rngs(params=weights_key)))
 
-    def step(state, chosen):
+    def step(state: tuple[nnx.State, optax.OptState], chosen: jax.Array) -> tuple[tuple[nnx.State, optax.OptState], None]:
       params, moments = state
 
-      def loss(params):
+      def loss(params: nnx.State) -> jax.Array:
         outputs = nnx.merge(graph, params)(jax.tree.map(lambda x: x[chosen], inputs))
         return jnp.abs(outputs - targets[chosen]).mean()
 

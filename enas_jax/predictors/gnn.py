@@ -38,11 +38,12 @@ class GraphNetwork(nnx.Module):
     self.head = nnx.Linear(width, 1, rngs=rngs)
 
   def __call__(self, batch: GraphBatch) -> jax.Array:
-    h = self.embedding(batch.nodes)
+    labels, adjacency, mask = map(jnp.asarray, batch)
+    h = self.embedding(labels)
     for messages in self.rounds:
-      h = messages(h, batch.adjacency)
-    nodes = jnp.maximum(batch.mask.sum(1), 1)  # Rows that are padding have none.
-    pooled = jnp.einsum('bnw,bn->bw', h, batch.mask) / nodes[:, None]
+      h = messages(h, adjacency)
+    nodes = jnp.maximum(mask.sum(1), 1)  # Rows that are padding have none.
+    pooled = jnp.einsum('bnw,bn->bw', h, mask) / nodes[:, None]
     return self.head(nnx.relu(self.hidden(pooled)))[:, 0]
 
 
@@ -61,7 +62,7 @@ class Gnn(Ensemble):
   depth: int = 3
   width: int = 32
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     """Raises UserError for a value out of range."""
     super().__post_init__()
     check_positive(self, 'depth', 'width')

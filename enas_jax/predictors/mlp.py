@@ -51,7 +51,7 @@ class Mlp(Ensemble):
   depth: int = 5
   width: int = 32
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     """Raises UserError for a value out of range."""
     super().__post_init__()
     check_positive(self, 'depth', 'width')

@@ -1,15 +1,16 @@
 """How well predictions rank: what a search needs of a predictor."""
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from enas_jax.errors import UserError
 
 
-class RankReport(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class RankReport:
   """How predictions rank B things whose higher value is better.
 
   Attributes:
@@ -39,25 +40,25 @@ def rank_correlation(predicted: Sequence[float], actual: Sequence[float], *, top
   """
   from scipy import stats  # Slow to import.
 
-  predicted, actual = np.asarray(predicted, np.float64), np.asarray(actual, np.float64)
-  if predicted.shape != actual.shape or predicted.ndim != 1 or len(actual) < 2:
-    raise UserError(f'rank correlation: shapes {predicted.shape} and {actual.shape}; give two equally long rows of 2 or more')
-  for name, values in (('predicted', predicted), ('actual', actual)):
+  guesses, truth = np.asarray(predicted, np.float64), np.asarray(actual, np.float64)
+  if guesses.shape != truth.shape or guesses.ndim != 1 or len(truth) < 2:
+    raise UserError(f'rank correlation: shapes {guesses.shape} and {truth.shape}; give two equally long rows of 2 or more')
+  for name, values in (('predicted', guesses), ('actual', truth)):
     if bad := np.count_nonzero(~np.isfinite(values)):
       first = np.flatnonzero(~np.isfinite(values))[0]
       raise UserError(f'rank correlation: {name} {values[first]} at {first} ({bad} in all) is not finite; leave such pairs out')
   if top < 1:
     raise UserError(f'rank correlation: top {top} is below 1; give at least 1')
-  top = min(top, len(actual))
-  constant = np.ptp(predicted) == 0 or np.ptp(actual) == 0
-  order = np.argsort(-predicted, kind='stable')[:top]
-  best = actual.max()
+  top = min(top, len(truth))
+  constant = np.ptp(guesses) == 0 or np.ptp(truth) == 0
+  order = np.argsort(-guesses, kind='stable')[:top]
+  best = truth.max()
   return RankReport(
-      count=len(actual),
-      spearman=float('nan') if constant else float(stats.spearmanr(predicted, actual).statistic),
-      kendall=float('nan') if constant else float(stats.kendalltau(predicted, actual).statistic),
+      count=len(truth),
+      spearman=float('nan') if constant else float(stats.spearmanr(guesses, truth).statistic),
+      kendall=float('nan') if constant else float(stats.kendalltau(guesses, truth).statistic),
       top=top,
-      precision=float((actual[order] >= np.sort(actual)[-top]).mean()),
-      rank=1 + int((actual > actual[order[0]]).sum()),
-      regret=float(best - actual[order[0]]),
-      top_regret=float(best - actual[order].max()))
+      precision=float((truth[order] >= np.sort(truth)[-top]).mean()),
+      rank=1 + int((truth > truth[order[0]]).sum()),
+      regret=float(best - truth[order[0]]),
+      top_regret=float(best - truth[order].max()))

@@ -28,7 +28,7 @@ class Ridge:
   _: dataclasses.KW_ONLY
   features: str = 'flat'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     """Raises UserError for unknown features."""
     check_features(self.features)
 

@@ -37,7 +37,7 @@ class Trees:
   depth: int = 4
   learning_rate: float = 0.15
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     """Raises UserError for a value out of range."""
     check_features(self.features)
     check_positive(self, 'members', 'trees', 'depth', 'learning_rate')

@@ -102,7 +102,8 @@ def read_tfrecord(path: str | os.PathLike[str]) -> NasBench101Records:
       hashes, Cells(matrices, operations, vertices), np.array(params, np.int32), budgets, measured[grid])
 
 
-def _in_order(path, hashes, rows, epochs) -> tuple[np.ndarray, np.ndarray]:
+def _in_order(
+    path: str | os.PathLike[str], hashes: np.ndarray, rows: np.ndarray, epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """The numbers of epochs, and the record of every cell, number of epochs and repeat."""
   budgets, places = np.unique(epochs, return_inverse=True)
   counts = np.bincount(rows * len(budgets) + places, minlength=len(hashes) * len(budgets))

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -26,7 +26,7 @@ SPLITS = {
 }
 SIZE_EPOCHS = {'12': 12, '01': 1, '90': 90}
 # 12 first: costs come from its records, as in the official code (some of the 200 epochs' are wrong, NATS-Bench issue 36).
-TOPOLOGY_EPOCHS = ({'12': 12, '200': 200}, {'less': 12, 'full': 200})  # NATS-Bench, NAS-Bench-201.
+TOPOLOGY_EPOCHS: tuple[dict[str, int], ...] = ({'12': 12, '200': 200}, {'less': 12, 'full': 200})  # NATS-Bench, NAS-Bench-201.
 NUM_CELLS = 15_625
 CELLS = {  # Where the official code looks whether the order is its own.
     0: '|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|',
@@ -63,7 +63,8 @@ def read_nats(path: str | Path) -> dict[str, np.ndarray]:
     raise UserError(f'{path}: this version is not known; {GIVE}')
   folder = path.is_dir()
   data = safe_pickle.load(path / 'meta.pickle.pbz2' if folder else path)
-  texts, records = (data.get(key) for key in ('meta_archs', 'arch2infos')) if isinstance(data, dict) else (None, None)
+  data = data if isinstance(data, dict) else {}
+  texts, records = data.get('meta_archs'), None if folder else data.get('arch2infos')
   if not _are_texts(texts) or not (folder or isinstance(records, dict)):
     raise UserError(f'{path}: is no file of NATS-Bench or NAS-Bench-201; {GIVE}')
   if is_cells(texts):
@@ -72,7 +73,8 @@ def read_nats(path: str | Path) -> dict[str, np.ndarray]:
     schedules = (SIZE_EPOCHS,)
   else:
     raise UserError(f'{path}: its architectures are not those of version 1, or in another order; {GIVE}')
-  columns = _columns(path, texts, _records(path, len(texts)) if folder else records.items(), schedules)
+  pairs = records.items() if isinstance(records, dict) else _records(path, len(texts))
+  columns = _columns(path, texts, pairs, schedules)
   if not columns:
     raise UserError(f'{path}: holds no architecture; unpack all of it, or {GIVE}')
   return {'architecture': np.array(texts), **columns}
@@ -84,7 +86,7 @@ def is_cells(texts: Any) -> bool:
       _are_texts(texts) and len(texts) == len(set(texts)) == NUM_CELLS and all(texts[i] == text for i, text in CELLS.items()))
 
 
-def _are_texts(texts: Any) -> bool:
+def _are_texts(texts: Any) -> TypeGuard[list[str]]:
   return isinstance(texts, list) and all(isinstance(text, str) for text in texts)
 
 
@@ -98,7 +100,7 @@ def _records(path: Path, number: int) -> Iterator[tuple[int, Any]]:
 def _columns(
     path: Path, texts: Sequence[str], records: Iterable[tuple[int, Any]],
     schedules: Sequence[Mapping[str, int]]) -> dict[str, np.ndarray]:
-  columns = collections.defaultdict(lambda: np.full(len(texts), np.nan))
+  columns: dict[str, np.ndarray] = collections.defaultdict(lambda: np.full(len(texts), np.nan))
   for index, record in records:
     try:
       for name, value in _values(record, index, texts[index], schedules):

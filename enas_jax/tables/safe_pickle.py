@@ -15,7 +15,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -56,11 +56,12 @@ class _StandIn:
   """A function that a pickle may call. It has nothing that a pickle could set, unlike a function or a class of Python's."""
 
   __slots__ = ('_function',)
+  _function: Callable[..., Any]
 
   def __init__(self, function: Callable[..., Any]):
     object.__setattr__(self, '_function', function)
 
-  def __setattr__(self, name: str, value: Any):
+  def __setattr__(self, name: str, value: Any) -> None:
     raise _Refused('a change of what it may call')
 
   def __call__(self, *args: Any) -> Any:
@@ -77,7 +78,7 @@ class _DType:
       raise _Refused(f'a numpy.dtype {_shown(code)}')
     self.dtype = np.dtype(code)
 
-  def __setstate__(self, state: tuple[Any, ...]):
+  def __setstate__(self, state: tuple[Any, ...]) -> None:
     _, order, *structure = state[:5]
     if order not in ('<', '>', '|', '=') or structure != [None, None, None]:
       raise _Refused('a numpy.dtype with fields')
@@ -89,13 +90,14 @@ class _Array(np.ndarray):
 
   __slots__ = ()
 
-  def __setstate__(self, state: tuple[Any, ...]):
+  def __setstate__(self, state: tuple[Any, ...]) -> None:
     _, shape, dtype, fortran, data = state
     if type(dtype) is not _DType or type(data) is not bytes or self.size:
       raise _Refused('an array of objects')
     if any(type(n) is not int or n < 0 for n in shape) or math.prod(shape) * dtype.dtype.itemsize != len(data):
       raise _Refused('an array that is not as large as its bytes')
-    super().__setstate__((1, tuple(shape), dtype.dtype, bool(fortran), data))
+    # NumPy writes a plain bool there, and its stub asks for one of NumPy's.
+    super().__setstate__((1, tuple(shape), dtype.dtype, bool(fortran), data))  # type: ignore[arg-type]
 
 
 def _reconstruct(*args: Any) -> np.ndarray:
@@ -142,7 +144,7 @@ class _Unpickler(pickle.Unpickler):
     raise _Refused('a persistent id, such as a tensor')
 
 
-def _read(file: BinaryIO, name: str) -> Any:
+def _read(file: IO[bytes], name: str) -> Any:
   copyreg.clear_extension_cache()  # What is in there would not pass find_class.
   head = file.read(len(TORCH_MAGIC))
   file.seek(0)
@@ -162,7 +164,7 @@ def _read(file: BinaryIO, name: str) -> Any:
     raise UserError(f'{name}: is cut, altered or no pickle ({type(error).__name__}); get it again') from error
 
 
-def _read_whole(file: BinaryIO, pickles: int = 1) -> list[Any]:
+def _read_whole(file: IO[bytes] | bz2.BZ2File, pickles: int = 1) -> list[Any]:
   """So many pickles, with which the file must end; it is at its end that a compressed one is checked."""
   values = [_Unpickler(file).load() for _ in range(pickles)]
   if file.read(1):
@@ -170,14 +172,14 @@ def _read_whole(file: BinaryIO, pickles: int = 1) -> list[Any]:
   return values
 
 
-def _read_torch(file: BinaryIO) -> Any:
+def _read_torch(file: IO[bytes]) -> Any:
   with zipfile.ZipFile(file) as archive:
     (member,) = (name for name in archive.namelist() if name.endswith('/data.pkl'))
     with archive.open(member) as plain:
       return _read_whole(plain)[0]
 
 
-def _read_old_torch(file: BinaryIO) -> Any:
+def _read_old_torch(file: IO[bytes]) -> Any:
   """Five pickles: a magic number, the protocol, the machine, the value, and the names of the tensors that would follow."""
   _, protocol, _, value, _ = _read_whole(file, 5)
   if protocol != TORCH_PROTOCOL:
