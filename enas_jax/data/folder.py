@@ -1,4 +1,4 @@
-"""Data sets as folders of image files: 'folder:PATH'."""
+"""Reads data sets that are folders of image files: 'folder:PATH'."""
 from __future__ import annotations
 
 import pathlib
@@ -23,8 +23,8 @@ def load_folder(path: str | pathlib.Path) -> Dataset:
   files are, else all become RGB; transparency is dropped. Hidden files and files that are not named like images are ignored.
 
   Raises:
-    UserError: no such folder, fewer than two classes, a class without images, a class in test that train lacks, and
-      images that are unreadable, deeper than 8 bits, or of unequal size.
+    UserError: there is no such folder, there are fewer than two classes, a class has no images, test has a class that train
+      lacks, or an image is unreadable, deeper than 8 bits, or of another size than the first.
   """
   name, root = f'folder:{path}', pathlib.Path(path).expanduser()
   if not root.is_dir():
@@ -44,7 +44,7 @@ def load_folder(path: str | pathlib.Path) -> Dataset:
 
 
 def _parts(name: str, root: pathlib.Path) -> dict[str, dict[str, list[pathlib.Path]]]:
-  """Files by part and class. A folder `train` that holds no folders is a class of that name."""
+  """Returns the files by part and class. A folder `train` that holds no folders is a class of that name."""
   if not any(_folders(root / part) for part in ('train', 'test')):
     classes = _classes(name, root)
     for label, files in classes.items():

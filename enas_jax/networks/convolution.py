@@ -17,13 +17,13 @@ _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 
 
 def separable_convolution(inputs: jax.Array, depthwise: jax.Array, pointwise: jax.Array, *, stride: int) -> jax.Array:
-  """Depthwise k x k convolution, padded by k // 2 on every side, then a pointwise one.
+  """Applies a depthwise k x k convolution, padded by k // 2 on every side, then a pointwise one.
 
   Args:
     inputs: [B, H, W, C].
     depthwise: kernel [k, k, 1, C].
     pointwise: kernel [1, 1, C, D].
-    stride: of the depthwise part.
+    stride: the stride of the depthwise part.
 
   Returns:
     [B, ceil(H / stride), ceil(W / stride), D].
@@ -44,7 +44,7 @@ def _convolve(inputs: jax.Array, kernel: jax.Array, stride: int, *, groups: int 
 
 
 def _depthwise_by_shifts(inputs: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-  """The sum over taps [C] of kernel [k, k, C] of the image shifted under it."""
+  """Sums, over the k x k taps [C] of the kernel [k, k, C], the image shifted under the tap times the tap."""
   size, half = kernel.shape[0], kernel.shape[0] // 2
   padded = jnp.pad(inputs, ((0, 0), (half, half), (half, half), (0, 0)))
   height, width = inputs.shape[1:3]  # Odd kernels: a window starts at every pixel.

@@ -1,4 +1,4 @@
-"""How well predictions rank: what a search needs of a predictor."""
+"""Measures how well predictions rank, which is what a search needs of a predictor."""
 from __future__ import annotations
 
 import dataclasses
@@ -11,16 +11,16 @@ from enas_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class RankReport:
-  """How predictions rank B things whose higher value is better.
+  """A report of how predictions rank B things, of which a higher value is better.
 
   Attributes:
     count: B.
-    spearman, kendall: rank correlations (Kendall's tau-b), in [-1, 1]; NaN where either side is constant: it ranks nothing.
+    spearman, kendall: rank correlations (Kendall's tau-b), in [-1, 1]; NaN if either side is constant, which ranks nothing.
     top: k.
     precision: the share of the k predicted best that are among the k truly best (ties with the k-th count), in [0, 1].
     rank: the true rank of the predicted best, from 1.
     regret: how much the predicted best is below the truly best, >= 0, in the unit of the values.
-    top_regret: the same of the best among the k predicted best.
+    top_regret: the same for the best among the k predicted best.
   """
 
   count: int
@@ -34,9 +34,15 @@ class RankReport:
 
 
 def rank_correlation(predicted: Sequence[float], actual: Sequence[float], *, top: int = 10) -> RankReport:
-  """Holds predictions [B] against true values [B]; `top` is cut to B. Equal predictions stand in the order given.
+  """Compares the order of predictions with that of true values.
 
-  Raises UserError below two values, for unequal lengths, for a value that is not finite, and for `top` below 1.
+  Args:
+    predicted: [B], B >= 2. Equal predictions rank in the order given.
+    actual: the true values [B].
+    top: k, how many of the predicted best are looked at, >= 1; it is cut to B.
+
+  Raises:
+    UserError: there are fewer than two values, lengths differ, a value is not finite, or `top` is below 1.
   """
   from scipy import stats  # Slow to import.
 

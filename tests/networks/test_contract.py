@@ -142,7 +142,7 @@ def test_the_key_alone_decides_the_weights(case):
 
 
 @every_module
-def test_scoring_leaves_the_statistics_and_takes_each_image_alone_and_training_does_neither(case):
+def test_scoring_takes_each_image_alone_and_keeps_the_statistics_unlike_training(case):
   graph, params, statistics = weighted(case.members[0])
 
   @functools.partial(quick_jit, static_argnums=0)

@@ -1,4 +1,4 @@
-"""The network of NAS-Bench-201 cells and of NATS-Bench widths: against NumPy, counted weights and counted convolutions."""
+"""The network of NAS-Bench-201 cells and of NATS-Bench widths against NumPy, and against published weights."""
 import functools
 from unittest import mock
 

@@ -1,4 +1,4 @@
-"""The network of NAS-Bench-Macro: against NumPy, counted weights and counted convolutions."""
+"""The network of NAS-Bench-Macro against NumPy."""
 import functools
 import math
 from unittest import mock
