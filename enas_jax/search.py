@@ -9,6 +9,7 @@ A strategy proposes candidates, an estimator evaluates them, the ledger keeps ev
 from __future__ import annotations
 
 import collections
+import dataclasses
 import resource
 import sys
 from collections.abc import Callable
@@ -19,14 +20,24 @@ from ml_collections import ConfigDict
 
 from enas_jax import cli, data, estimators, spaces, strategies, tables
 from enas_jax.data import Dataset
-from enas_jax.errors import Stopped, UserError
+from enas_jax.errors import UserError
 from enas_jax.estimators import Estimator, Execution
 from enas_jax.ledger import Ledger
+from enas_jax.loop import drive
 from enas_jax.progress import Progress, TimeLeft
 from enas_jax.strategies import Strategy
 from enas_jax.train import check_seed, final_request, finished, fit
-from enas_jax.types import Request
+from enas_jax.types import Evaluation, Request
 from enas_jax.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """Where a search keeps what it learns, and where it shows it."""
+
+  workdir: Workdir
+  ledger: Ledger
+  progress: Progress
 
 
 def main(values: flags.FlagValues) -> None:
@@ -77,7 +88,7 @@ def search(config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Pro
   progress.start(ledger)
   progress.note(estimator.describe())
   progress.phase('search')
-  state = find(strategy, estimator, ledger, workdir, progress, config, should_stop=should_stop)
+  state = explore(strategy, estimator, Run(workdir, ledger, progress), config, should_stop)
   architecture = strategy.best(state)
   if architecture is None:
     raise UserError(f'none of {len(ledger)} candidates succeeded; see the reasons in {ledger.path}')
@@ -90,50 +101,47 @@ def search(config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Pro
   return result
 
 
-def find(strategy: Strategy, estimator: Estimator, ledger: Ledger, workdir: Workdir, progress: Progress, config: ConfigDict, *,
-         should_stop: Callable[[], bool]) -> Any:
+def explore(strategy: Strategy, estimator: Estimator, run: Run, config: ConfigDict, should_stop: Callable[[], bool]) -> Any:
   """Runs the strategy to its end and returns its state. What the ledger knows is not evaluated again."""
   time_left = TimeLeft()
   failures = 0
-  state = _restore(strategy, ledger, workdir, progress, config.seed)
-  while not strategy.done(state):
-    progress.describe(strategy.describe(state))
-    requests, state = strategy.ask(state)
-    new = [r for r in dict.fromkeys(requests) if r.key not in ledger]
-    estimator.prepare(list(dict.fromkeys([*new, *(r for r in strategy.outlook(state) if r.key not in ledger)])))
-    for index, evaluation in estimator.estimate(new):
-      ledger.append(new[index], evaluation)
-      failures = 0 if evaluation.ok else failures + 1
-      if failures >= config.max_failures_in_a_row:
-        raise UserError(f'{failures} candidates in a row failed, the last: {evaluation.reason}; mend it, take a new --workdir')
-      if evaluation.ok:
-        time_left.add(evaluation.train_macs, evaluation.seconds, evaluation.compile_seconds)
-      progress.left(time_left.predict([estimator.predict_macs(r) for r in _left(strategy, state, ledger, config)]))
-      progress.candidate(new[index], evaluation)
-    state = strategy.tell(state, [ledger[r.key] for r in requests])
-    workdir.write_json('controller.json', {'evaluations': len(ledger), 'state': strategy.to_json(state)})
-    if should_stop():
-      raise Stopped
-  return state
+
+  def on_answer(request: Request, evaluation: Evaluation, state: Any) -> None:
+    nonlocal failures
+    failures = 0 if evaluation.ok else failures + 1
+    if failures >= config.max_failures_in_a_row:
+      raise UserError(f'{failures} candidates in a row failed, the last: {evaluation.reason}; mend it, take a new --workdir')
+    if evaluation.ok:
+      time_left.add(evaluation.train_macs, evaluation.seconds, evaluation.compile_seconds)
+    run.progress.left(time_left.predict([estimator.predict_macs(r) for r in _left(strategy, state, run.ledger, config)]))
+    run.progress.candidate(request, evaluation)
+
+  def on_tell(state: Any) -> None:
+    run.workdir.write_json('controller.json', {'evaluations': len(run.ledger), 'state': strategy.to_json(state)})
+    run.progress.describe(strategy.describe(state))
+
+  state = _restore(strategy, run, config.seed)
+  run.progress.describe(strategy.describe(state))
+  return drive(strategy, estimator, state, run.ledger, on_answer=on_answer, on_tell=on_tell, should_stop=should_stop)
 
 
-def _restore(strategy: Strategy, ledger: Ledger, workdir: Workdir, progress: Progress, seed: int) -> Any:
+def _restore(strategy: Strategy, run: Run, seed: int) -> Any:
   """The strategy's last state. Without a sound one the first: through the ledger's answers the search comes back to the last.
 
   A state that has seen more than the ledger holds, as after a torn line, is not sound.
   """
-  record = workdir.read_json('controller.json', damaged=progress.note)
+  record = run.workdir.read_json('controller.json', damaged=run.progress.note)
   try:
-    if record is not None and record['evaluations'] <= len(ledger):
+    if record is not None and record['evaluations'] <= len(run.ledger):
       return strategy.from_json(record['state'])
   except (AttributeError, KeyError, TypeError, ValueError) as error:
-    progress.note(f'{workdir.path}/controller.json is damaged ({type(error).__name__}: {error}) and is made again')
+    run.progress.note(f'{run.workdir.path}/controller.json is damaged ({type(error).__name__}: {error}) and is made again')
   return strategy.init(seed)
 
 
 def _left(strategy: Strategy, state: Any, ledger: Ledger, config: ConfigDict) -> list[Request]:
   """What the strategy sees still to be trained if nothing more is accepted, and the final training."""
-  left = [r for r in strategy.outlook(state) if r.key not in ledger]
+  left = [r for r in strategy.outlook(state) if ledger.get(r) is None]
   winner = strategy.best(state)
   return left if winner is None else [*left, final_request(winner, config)]
 

@@ -14,12 +14,13 @@ from ml_collections import ConfigDict
 
 from enas_jax import spaces, strategies, tables
 from enas_jax.errors import UserError
+from enas_jax.loop import InMemory, drive
 from enas_jax.strategies import Strategy
 from enas_jax.tables import Table
 from enas_jax.tables.chain_views import chain_view
 from enas_jax.tables.estimator import TableEstimator
 from enas_jax.tables.members import members
-from enas_jax.types import Architecture, Task
+from enas_jax.types import Architecture, Evaluation, Request, Task
 
 TASKS = {'cifar10': Task((32, 32, 3), 10), 'cifar100': Task((32, 32, 3), 100), 'imagenet16-120': Task((16, 16, 3), 120)}
 WALKERS = ('egnas', 'evolution')  # Strategies that walk in depth and width: they see the table as chains.
@@ -111,19 +112,15 @@ def run(name: str, benchmark: Benchmark, config: ConfigDict, seed: int) -> dict[
   to_string = benchmark.data.space.to_string
   started = time.perf_counter()
   trial = set_up(name, benchmark, config)
-  strategy = trial.strategy
-  state, answers, queries = strategy.init(seed), {}, []
-  while not strategy.done(state):
-    requests, state = strategy.ask(state)
-    new = [r for r in dict.fromkeys(requests) if r not in answers]
-    for index, evaluation in trial.estimator.estimate(new):
-      request = new[index]
-      answers[request] = evaluation
-      if trial.estimator.queries == len(queries):
-        continue  # Refused.
+  queries: list[list[Any]] = []
+
+  def on_answer(request: Request, evaluation: Evaluation, state: Any) -> None:
+    del state
+    if trial.estimator.queries > len(queries):  # Else it was refused.
       accuracy = evaluation.accuracy if evaluation.ok else None
       queries.append([to_string(trial.translate(request.architecture)), request.schedule.epochs, accuracy, evaluation.reason])
-    state = strategy.tell(state, [answers[r] for r in requests])
+
+  drive(trial.strategy, trial.estimator, trial.strategy.init(seed), InMemory(), on_answer=on_answer)
   return {'strategy': name, 'seed': seed, 'seconds': time.perf_counter() - started, 'queries': queries}
 
 

@@ -12,21 +12,20 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from enas_jax.compare import benchmark
-from enas_jax.compare.benchmark import Benchmark
+from enas_jax.compare.benchmark import Benchmark, run
 
 Job = tuple[str, int]  # Strategy and seed.
 
 
 def run_all(
-    jobs: Sequence[Job], what: Benchmark, config: ConfigDict, *, processes: int) -> Iterator[tuple[Job, dict[str, Any]]]:
-  """Yields each trial's record (see `benchmark.run`) as soon as it is there. Closed early, it starts no more trials.
+    jobs: Sequence[Job], benchmark: Benchmark, config: ConfigDict, *, processes: int) -> Iterator[tuple[Job, dict[str, Any]]]:
+  """Yields each trial's record (see `run`) as soon as it is there. Closed early, it starts no more trials.
 
   Raises what a trial raised.
   """
   context = multiprocessing.get_context('spawn')  # A fork of a process with threads, as JAX has, can hang.
   with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context, initializer=_start) as pool:
-    futures = {pool.submit(benchmark.run, name, what, config, seed): (name, seed) for name, seed in jobs}
+    futures = {pool.submit(run, name, benchmark, config, seed): (name, seed) for name, seed in jobs}
     try:
       for future in concurrent.futures.as_completed(futures):
         yield futures[future], future.result()
