@@ -8,16 +8,33 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from enas_jax.errors import UserError
 
 
 class Architecture(Protocol):
-  """A network's blueprint: a frozen, hashable dataclass of plain values. Equality is identity."""
+  """A network's blueprint: a frozen, hashable dataclass of plain values. Two that are equal are the same network to a search.
+
+  It may have a `summary` (`HasSummary`) beside what is required here.
+  """
 
   def to_json(self) -> dict[str, Any]:
-    """A plain record with `space` and `version`, read back by the space's `from_json`."""
+    """Returns a plain record with `space` and `version`, which the space's `from_json` reads."""
+
+  def __str__(self) -> str:
+    """Returns the whole architecture as one line of text, for people."""
+
+
+@runtime_checkable
+class HasSummary(Protocol):
+  """An architecture that can be told in fewer words than its `str`. Optional: progress displays cut the `str` of others."""
+
+  def summary(self) -> str:
+    """Returns what matters most in a few words, such as 'depth 26, width 46, 2 convolutions'."""
+
+
+A = TypeVar('A', bound=Architecture)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +81,7 @@ class Schedule:
   best_epoch: bool = False
   stop_epoch: int | None = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for name in ('epochs', 'batch_size'):
       if getattr(self, name) < 1:
         raise UserError(f'training: {name} {getattr(self, name)} is below 1; give at least 1')

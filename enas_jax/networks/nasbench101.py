@@ -10,7 +10,8 @@ from flax import nnx
 from enas_jax.spaces.nasbench101 import KERNELS, Module, NasBench101Architecture
 
 _init = nnx.initializers.lecun_normal()  # TensorFlow 1's variance_scaling_initializer: fan-in, truncated normal.
-_BatchNorm = functools.partial(nnx.BatchNorm, momentum=0.997, epsilon=1e-5)
+MOMENTUM, EPSILON = 0.997, 1e-5  # Of batch norm.
+_BatchNorm = functools.partial(nnx.BatchNorm, momentum=MOMENTUM, epsilon=EPSILON)
 _max_pool = functools.partial(nnx.max_pool, padding='SAME')
 
 

@@ -2,74 +2,106 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from enas_jax.types import Architecture, Task
+from enas_jax.types import A, Architecture, Task
+
+A_contra = TypeVar('A_contra', bound=Architecture, contravariant=True)
 
 
 class Graph(NamedTuple):
-  """An architecture as a labelled directed graph: an operation a node, edges (i, j) with i < j. Of cells with operations on
-  edges each edge is a node here."""
+  """An architecture as a labelled directed graph. A cell with operations on its edges has one node here for each edge.
+
+  Attributes:
+    operations: the label of each node.
+    edges: pairs of nodes (i, j) with i < j, from i to j.
+  """
 
   operations: tuple[str, ...]
   edges: tuple[tuple[int, int], ...]
 
 
-class SearchSpace(Protocol):
-  """A set of architectures that can be drawn from, walked in and counted.
+class SearchSpace(Protocol[A]):
+  """A set of architectures of type A that can be drawn from, walked in and counted.
 
-  `rng` is a NumPy generator: choices are made on the host, and a strategy's state then holds integers alone.
-
-  Attributes:
-    name: as in `config.space` and in JSON.
-    labels: every operation that a node of a `graph` can have, in a fixed order.
-    max_nodes: of any member's graph.
+  `rng` is a NumPy generator: choices are made on the host, and a strategy's state then holds integers alone. A space with depth
+  and width is a `HasDepthAndWidth` too.
   """
 
-  name: str
-  labels: tuple[str, ...]
-  max_nodes: int
+  @property
+  def name(self) -> str:
+    """The word for the space in `config.space` and in JSON."""
 
-  def sample(self, rng: np.random.Generator) -> Architecture:
-    """A member, uniform over the space's own parametrisation."""
+  @property
+  def labels(self) -> tuple[str, ...]:
+    """Every operation that a node of a `graph` can have, in a fixed order."""
 
-  def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
-    """A different member, one elementary change away."""
+  @property
+  def max_nodes(self) -> int:
+    """The most nodes that the graph of a member has."""
 
-  def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
-    """Every member one elementary change away, each once."""
+  def sample(self, rng: np.random.Generator) -> A:
+    """Draws a member, uniformly over the space's own parametrisation."""
+
+  def mutate(self, architecture: A, rng: np.random.Generator) -> A:
+    """Draws a different member, one elementary change away."""
+
+  def neighbours(self, architecture: A) -> Iterator[A]:
+    """Yields every member that is one elementary change away, each once."""
 
   def size(self) -> int:
-    """The number of members, exact."""
+    """Returns the exact number of members."""
 
-  def check(self, architecture: Architecture) -> None:
-    """Raises UserError where the architecture is not a member."""
+  def check(self, architecture: A) -> None:
+    """Checks that an architecture is a member. Raises UserError if it is not."""
 
-  def num_params(self, architecture: Architecture, task: Task) -> int:
-    """Trainable parameters of the network."""
+  def num_params(self, architecture: A, task: Task) -> int:
+    """Returns the number of trainable parameters of the network."""
 
-  def macs(self, architecture: Architecture, task: Task) -> int:
-    """Multiply-adds of one image's forward pass (convolutions and linear layers). FLOPs are twice that."""
+  def macs(self, architecture: A, task: Task) -> int:
+    """Returns the multiply-adds of one image's forward pass (convolutions and linear layers). FLOPs are twice that."""
 
-  def graph(self, architecture: Architecture) -> Graph:
-    """The network as a labelled graph."""
+  def graph(self, architecture: A) -> Graph:
+    """Returns the network as a labelled graph."""
 
-  def identity(self, architecture: Architecture) -> str:
-    """Equal for two members exactly where they are isomorphic: the same network up to the order of nodes and dead parts."""
+  def identity(self, architecture: A) -> str:
+    """Returns a text that two members share exactly if they are isomorphic.
 
-  def key(self, architecture: Architecture) -> int | bytes:
-    """What names a member's row in a table: its place in the enumeration of a small space, else a text of it.
-
-    Raises UserError where a benchmark's skeleton around the cell is not the one that was trained.
+    Isomorphic members are the same network up to the order of its nodes and up to parts that the output does not use.
     """
 
-  def to_string(self, architecture: Architecture) -> str:
-    """The benchmark's own text for an architecture, or a short one of ours; `from_string` reads it."""
+  def key(self, architecture: A) -> int | bytes:
+    """Returns what names a member's row in a table: its place in the enumeration of a small space, else a text of it.
 
-  def from_string(self, text: str) -> Architecture:
-    """Reads `to_string`. Raises UserError, which names the bad part, for anything else."""
+    Raises UserError if a benchmark's skeleton around the cell is not the one that was trained.
+    """
 
-  def from_json(self, record: Mapping[str, Any]) -> Architecture:
-    """Reads `Architecture.to_json`. Raises UserError for another space, version, field or value."""
+  def to_string(self, architecture: A) -> str:
+    """Returns the benchmark's own text for an architecture, or a short one of ours; `from_string` reads it."""
+
+  def from_string(self, text: str) -> A:
+    """Reads what `to_string` gives. Raises UserError, which names the bad part, for anything else."""
+
+  def from_json(self, record: Mapping[str, Any]) -> A:
+    """Reads what `Architecture.to_json` gives. Raises UserError for another space, version, field or value."""
+
+
+@runtime_checkable
+class HasDepthAndWidth(Protocol[A_contra]):
+  """What a space offers beside `SearchSpace` if its members have a depth and a width: optional, and asked for by `isinstance`.
+
+  Epochs that follow depth and width need it (`config.epochs`); spaces without it train every network for the same epochs.
+  """
+
+  @property
+  def depths(self) -> range:
+    """The depths of members, from the smallest up."""
+
+  @property
+  def widths(self) -> range:
+    """The widths of members, from the largest down."""
+
+  def size_steps(self, architecture: A_contra) -> tuple[int, int]:
+    """Returns how many layers a member is deeper than the smallest depth, and how many width steps below the largest width."""

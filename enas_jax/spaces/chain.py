@@ -1,114 +1,46 @@
-"""The chain space of EG-NAS: depth, width, and per layer an operation and a kernel size.
+"""The chain space of EG-NAS (arXiv 2502.03553): depth, width, and per layer an operation and a kernel size.
 
-A plain chain of convolutions without branches (Siddiqui, Kyrkou and Theocharides, arXiv 2502.03553, and the
-authors' code). A stem maps the image to 2W channels. Then D layers in three stages of W, 2W and 4W channels: layers
-floor(D/3) and floor(2D/3), counted from 0, double the channels and halve the resolution. Global average pooling and one
-linear layer end it. "Depth" counts the D layers alone, "width" is W.
+chain_architecture.py says what a chain is.
 """
 from __future__ import annotations
 
+import abc
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.base import Graph
+from enas_jax.spaces.chain_architecture import (
+    CONVOLUTION,
+    KERNELS,
+    MIN_DEPTH,
+    NAME,
+    OPERATIONS,
+    SEPARABLE,
+    STEM_KERNEL,
+    VERSION,
+    ChainArchitecture,
+    Layer,
+)
 from enas_jax.spaces.records import check_record
 from enas_jax.types import Task
 
-SEPARABLE, CONVOLUTION = 0, 1
-OPERATIONS = ('separable convolution', 'convolution')
-KERNELS = (3, 5, 7)
-MIN_DEPTH = 3  # One layer a stage.
-STEM_KERNEL = 3
-VERSION = 1
-
-
-class Layer(NamedTuple):
-  """One body layer with everything a builder needs."""
-
-  operation: int
-  kernel: int
-  stride: int
-  in_channels: int
-  out_channels: int
-
-
-@dataclasses.dataclass(frozen=True)
-class ChainArchitecture:
-  """A chain: `width` W, and one operation (0 separable, 1 ordinary convolution) and kernel (3, 5, 7) a layer."""
-
-  width: int
-  operations: tuple[int, ...]
-  kernels: tuple[int, ...]
-
-  def __post_init__(self):
-    if self.depth < MIN_DEPTH:
-      raise UserError(f'chain: depth {self.depth} is below {MIN_DEPTH}; give at least {MIN_DEPTH} operations')
-    if self.width < 1:
-      raise UserError(f'chain: width {self.width} is below 1; give a positive width')
-    if len(self.kernels) != self.depth:
-      raise UserError(f'chain: {len(self.kernels)} kernels for {self.depth} operations; give one kernel a layer')
-    for values, allowed, name in ((self.operations, range(len(OPERATIONS)), 'operation'), (self.kernels, KERNELS, 'kernel')):
-      for i, value in enumerate(values):
-        if value not in allowed:
-          raise UserError(f'chain: {name} {value!r} at layer {i} is not one of {tuple(allowed)}')
-
-  @classmethod
-  def uniform(cls, depth: int, width: int, operation: int = SEPARABLE, kernel: int = 3) -> ChainArchitecture:
-    """The same operation and kernel in every layer."""
-    return cls(width, (operation,) * depth, (kernel,) * depth)
-
-  @property
-  def depth(self) -> int:
-    return len(self.operations)
-
-  @property
-  def stem_channels(self) -> int:
-    return 2 * self.width
-
-  @property
-  def out_channels(self) -> int:
-    return 4 * self.width
-
-  def layers(self) -> Iterator[Layer]:
-    """The body, input to output."""
-    doubles = {self.depth // 3, 2 * self.depth // 3}
-    in_channels, channels = self.stem_channels, self.width
-    for i, (operation, kernel) in enumerate(zip(self.operations, self.kernels, strict=True)):
-      if i in doubles:
-        channels *= 2
-      yield Layer(operation, kernel, 2 if i in doubles else 1, in_channels, channels)
-      in_channels = channels
-
-  def with_layer(self, index: int, *, operation: int | None = None, kernel: int | None = None) -> ChainArchitecture:
-    """The same chain with another operation or kernel at one layer."""
-    operations, kernels = list(self.operations), list(self.kernels)
-    if operation is not None:
-      operations[index] = operation
-    if kernel is not None:
-      kernels[index] = kernel
-    return dataclasses.replace(self, operations=tuple(operations), kernels=tuple(kernels))
-
-  def to_json(self) -> dict[str, Any]:
-    return {
-        'space': ChainSpace.name,
-        'version': VERSION,
-        'width': self.width,
-        'operations': ''.join(map(str, self.operations)),
-        'kernels': ''.join(map(str, self.kernels)),
-    }
-
-  def __str__(self) -> str:
-    return f'depth {self.depth}, width {self.width}, operations {_join(self.operations)}, kernels {_join(self.kernels)}'
+__all__ = [
+    'CONVOLUTION', 'KERNELS', 'MIN_DEPTH', 'OPERATIONS', 'SEPARABLE', 'STEM_KERNEL', 'ChainArchitecture', 'ChainSpace',
+    'Chains', 'Layer',
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ChainSpace:
-  """All chains within a range of depths and widths.
+class Chains(abc.ABC):
+  """Chains within a range of depths and widths: what strategies that walk in depth and width need.
+
+  Everything but the cost of a chain is defined here: `ChainSpace` counts the chain itself, a view of a table the network of its
+  row. Both are a `SearchSpace[ChainArchitecture]` and a `HasDepthAndWidth[ChainArchitecture]`.
 
   Attributes:
     min_depth, max_depth: range of D, both included; at least 3.
@@ -123,9 +55,9 @@ class ChainSpace:
   width_step: int = 2
   kernels: tuple[int, ...] = (3, 5)
 
-  name = 'chain'
+  name = NAME
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not MIN_DEPTH <= self.min_depth <= self.max_depth:
       raise UserError(f'chain: depths {self.min_depth} to {self.max_depth}; give {MIN_DEPTH} <= min_depth <= max_depth')
     if not 1 <= self.min_width <= self.max_width:
@@ -152,6 +84,10 @@ class ChainSpace:
   def widths(self) -> range:
     """From the widest down, as the width walk goes."""
     return range(self.max_width, self.min_width - 1, -self.width_step)
+
+  def size_steps(self, architecture: ChainArchitecture) -> tuple[int, int]:
+    """Returns the layers above `min_depth` and the width steps below `max_width`, rounded down."""
+    return architecture.depth - self.min_depth, (self.max_width - architecture.width) // self.width_step
 
   def sample(self, rng: np.random.Generator) -> ChainArchitecture:
     """Depth, width, operations and kernels, each uniform."""
@@ -205,21 +141,13 @@ class ChainSpace:
       if kernel not in self.kernels:
         raise UserError(f'chain: kernel {kernel} at layer {i} is not one of {self.kernels}')
 
+  @abc.abstractmethod
   def num_params(self, architecture: ChainArchitecture, task: Task) -> int:
-    """Weights of convolutions, batch norms (scale and bias) and the linear head. EG-NAS's logs count the same."""
-    stem = STEM_KERNEL**2 * task.image_shape[2] * architecture.stem_channels + 2 * architecture.stem_channels
-    body = sum(_weights(layer) + 2 * layer.out_channels for layer in architecture.layers())
-    head = architecture.out_channels * task.num_classes + task.num_classes
-    return stem + body + head
+    """Returns the number of trainable parameters of the network that a chain stands for."""
 
+  @abc.abstractmethod
   def macs(self, architecture: ChainArchitecture, task: Task) -> int:
-    """Multiply-adds of convolutions and the head; 'same' padding is counted as full windows."""
-    height, width, channels = task.image_shape
-    total = STEM_KERNEL**2 * channels * architecture.stem_channels * height * width
-    for layer in architecture.layers():
-      height, width = -(-height // layer.stride), -(-width // layer.stride)
-      total += _weights(layer) * height * width
-    return total + architecture.out_channels * task.num_classes
+    """Returns the multiply-adds of one image's forward pass through that network."""
 
   def graph(self, architecture: ChainArchitecture) -> Graph:
     """Input, stem with the width, one node a layer, head, output; a path."""
@@ -237,7 +165,8 @@ class ChainSpace:
 
   def to_string(self, architecture: ChainArchitecture) -> str:
     """Width, operations and kernels, such as '16:0010:3353'."""
-    return f'{architecture.width}:{_join(architecture.operations)}:{_join(architecture.kernels)}'
+    operations, kernels = (''.join(map(str, values)) for values in (architecture.operations, architecture.kernels))
+    return f'{architecture.width}:{operations}:{kernels}'
 
   def from_string(self, text: str) -> ChainArchitecture:
     """Reads `to_string`, of any size as `from_json`."""
@@ -255,6 +184,27 @@ class ChainSpace:
     return ChainArchitecture(width, _digits(record, 'operations'), _digits(record, 'kernels'))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChainSpace(Chains):
+  """All chains within a range of depths and widths, each its own network. The attributes are those of `Chains`."""
+
+  def num_params(self, architecture: ChainArchitecture, task: Task) -> int:
+    """Weights of convolutions, batch norms (scale and bias) and the linear head. EG-NAS's logs count the same."""
+    stem = STEM_KERNEL**2 * task.image_shape[2] * architecture.stem_channels + 2 * architecture.stem_channels
+    body = sum(layer.weights + 2 * layer.out_channels for layer in architecture.layers())
+    head = architecture.out_channels * task.num_classes + task.num_classes
+    return stem + body + head
+
+  def macs(self, architecture: ChainArchitecture, task: Task) -> int:
+    """Multiply-adds of convolutions and the head; 'same' padding is counted as full windows."""
+    height, width, channels = task.image_shape
+    total = STEM_KERNEL**2 * channels * architecture.stem_channels * height * width
+    for layer in architecture.layers():
+      height, width = -(-height // layer.stride), -(-width // layer.stride)
+      total += layer.weights * height * width
+    return total + architecture.out_channels * task.num_classes
+
+
 def _label(operation: int, kernel: int) -> str:
   return f'{OPERATIONS[operation]} {kernel}x{kernel}'
 
@@ -263,19 +213,8 @@ def _stem_label(width: int) -> str:
   return f'stem of width {width}'
 
 
-def _weights(layer: Layer) -> int:
-  """Weights of a layer's convolutions; each is used once a position of the layer's output."""
-  if layer.operation == SEPARABLE:
-    return layer.kernel**2 * layer.in_channels + layer.in_channels * layer.out_channels
-  return layer.kernel**2 * layer.in_channels * layer.out_channels
-
-
 def _digits(record: Mapping[str, Any], field: str) -> tuple[int, ...]:
   text = record[field]
   if not isinstance(text, str) or not text.isascii() or not text.isdigit():
     raise UserError(f'architecture: {field} {text!r} is not a string of digits, one a layer')
   return tuple(int(c) for c in text)
-
-
-def _join(values: tuple[int, ...]) -> str:
-  return ''.join(map(str, values))

@@ -85,7 +85,7 @@ class DartsArchitecture:
   auxiliary: bool = True
   drop_path: float = 0.2
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _check_skeleton(self)
     for name in ('normal', 'reduce'):
       object.__setattr__(self, name, _edges(name, getattr(self, name)))
@@ -129,7 +129,7 @@ class DartsSpace:
       f'{kind} {label}' for kind in ('normal', 'reduce') for label in ('input 0', 'input 1', *OPERATIONS, 'output'))
   max_nodes = 2 * (INPUTS + 2 * NODES + 1)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _check_skeleton(self)
 
   def sample(self, rng: np.random.Generator) -> DartsArchitecture:
@@ -176,7 +176,8 @@ class DartsSpace:
     operations of its node; all eight lead to the output. Operations 2k and 2k + 1 belong to node k: their order
     tells what edges alone do not, where nothing follows two nodes.
     """
-    operations, arrows = [], []
+    operations: list[str] = []
+    arrows: list[tuple[int, int]] = []
     for kind, edges in (('normal', architecture.normal), ('reduce', architecture.reduce)):
       first = len(operations)
       output = first + INPUTS + len(edges)
@@ -235,7 +236,8 @@ def _changes(architecture: DartsArchitecture) -> Iterator[tuple[str, int, Edge]]
 def _changed(architecture: DartsArchitecture, name: str, index: int, edge: Edge) -> DartsArchitecture:
   edges = list(getattr(architecture, name))
   edges[index] = edge
-  return dataclasses.replace(architecture, **{name: edges})
+  changes: dict[str, Any] = {name: edges}
+  return dataclasses.replace(architecture, **changes)
 
 
 class _Block(NamedTuple):

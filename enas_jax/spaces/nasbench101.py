@@ -59,7 +59,7 @@ class NasBench101Architecture:
   cells: int = CELLS
   stacks: int = STACKS
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _check_matrix(self.matrix)
     _check_operations(self.operations, len(self.matrix))
     matrix, operations = pruned(tuple(tuple(map(int, row)) for row in self.matrix), tuple(self.operations))
@@ -145,7 +145,7 @@ class NasBench101Space:
   labels = LABELS
   max_nodes = MAX_VERTICES
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     widest = MAX_EDGES // 2  # Each operation beside the others takes an edge in and one out.
     if isinstance(self.channels, int) and self.channels < widest:
       raise UserError(f'nasbench101: {self.channels} channels are fewer than the {widest} vertices that can share them; '
@@ -232,10 +232,10 @@ class NasBench101Space:
     check_record(record, self.name, VERSION, 'cell', 'channels', 'cells', 'stacks')
     return NasBench101Architecture(*_read_cell(record['cell']), record['channels'], record['cells'], record['stacks'])
 
-  def _architecture(self, matrix, operations):
+  def _architecture(self, matrix: Matrix, operations: tuple[str, ...]) -> NasBench101Architecture:
     return NasBench101Architecture(matrix, operations, self.channels, self.cells, self.stacks)
 
-  def _check_skeleton(self, architecture, channels, cells, stacks):
+  def _check_skeleton(self, architecture: NasBench101Architecture, channels: int, cells: int, stacks: int) -> None:
     if (architecture.channels, architecture.cells, architecture.stacks) != (channels, cells, stacks):
       raise UserError(f'nasbench101: {architecture.channels} channels and {architecture.stacks} stacks of {architecture.cells} '
                       f'cells are not {channels} and {stacks} of {cells}; give the same cell with these')

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,7 +66,7 @@ class Layer(NamedTuple):
 
   def edges(self) -> tuple[Convolution | None, ...]:
     """The convolution on each of the cell's edges, if it has one. A skip that changes the channels is one (NATS-Bench)."""
-    def convolution(source, operation):
+    def convolution(source: int, operation: int) -> Convolution | None:
       in_channels = self.out_channels if source else self.in_channels
       if operation == SKIP and in_channels != self.out_channels:
         return Convolution(1, in_channels, self.out_channels)
@@ -96,7 +96,7 @@ class NasBench201Architecture:
   channels: int = CHANNELS
   cells: int = CELLS
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if len(self.operations) != len(EDGES):
       raise UserError(f'nasbench201: {len(self.operations)} operations; give {len(EDGES)}, one an edge')
     for (source, node), operation in zip(EDGES, self.operations, strict=True):
@@ -149,14 +149,14 @@ class NasBench201Space:
   max_nodes = len(EDGES) + 2
   radices = (len(OPERATIONS),) * len(EDGES)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     self.from_codes((NONE,) * len(EDGES))  # Refuses a skeleton that cannot be.
 
   def codes(self, architecture: NasBench201Architecture) -> tuple[int, ...]:
     """One number in [0, radix) an edge: what tables are indexed by."""
     return architecture.operations
 
-  def from_codes(self, codes: Sequence[int]) -> NasBench201Architecture:
+  def from_codes(self, codes: Iterable[int]) -> NasBench201Architecture:
     """The member with these `codes`."""
     return NasBench201Architecture(tuple(map(int, codes)), self.channels, self.cells)
 
@@ -235,7 +235,7 @@ class NasBench201Space:
     check_record(record, self.name, VERSION, 'cell', 'channels', 'cells')
     return NasBench201Architecture(_read_cell(record['cell']), record['channels'], record['cells'])
 
-  def _check_skeleton(self, architecture, channels, cells):
+  def _check_skeleton(self, architecture: NasBench201Architecture, channels: int, cells: int) -> None:
     if (architecture.channels, architecture.cells) != (channels, cells):
       raise UserError(f'nasbench201: {architecture.channels} channels and {architecture.cells} cells a stage are not '
                       f'{channels} and {cells}; give the same cell with these')

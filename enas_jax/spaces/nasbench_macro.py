@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,7 +68,7 @@ class NasBenchMacroArchitecture:
 
   operations: tuple[int, ...]
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if len(self.operations) != LAYERS:
       raise UserError(f'nasbench_macro: {len(self.operations)} operations; give {LAYERS}, one a layer')
     for i, operation in enumerate(self.operations):
@@ -112,7 +112,7 @@ class NasBenchMacroSpace:
     """The operations: what tables are indexed by."""
     return architecture.operations
 
-  def from_codes(self, codes: Sequence[int]) -> NasBenchMacroArchitecture:
+  def from_codes(self, codes: Iterable[int]) -> NasBenchMacroArchitecture:
     """The member with these `codes`."""
     return NasBenchMacroArchitecture(tuple(map(int, codes)))
 
@@ -168,7 +168,7 @@ class NasBenchMacroSpace:
     An Identity that does not open a stage is nothing, so its place does not matter. The benchmark trained each class once;
     all its members have the same numbers.
     """
-    def ordered(first, *others):
+    def ordered(first: int, *others: int) -> tuple[int, ...]:
       return first, *sorted(others, key=lambda operation: operation == IDENTITY)
 
     return ''.join(str(operation) for stage in architecture.stages() for operation in ordered(*stage))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ class NatsSizeArchitecture:
 
   channels: tuple[int, ...]
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if len(self.channels) != LAYERS:
       raise UserError(f'nats_size: {len(self.channels)} widths; give {LAYERS}')
     for i, width in enumerate(self.channels):
@@ -65,7 +65,7 @@ class NatsSizeSpace:
     """Each width's place in `WIDTHS`: what tables are indexed by."""
     return tuple(map(WIDTHS.index, architecture.channels))
 
-  def from_codes(self, codes: Sequence[int]) -> NatsSizeArchitecture:
+  def from_codes(self, codes: Iterable[int]) -> NatsSizeArchitecture:
     """The member with these `codes`."""
     return NatsSizeArchitecture(tuple(STEP * (int(code) + 1) for code in codes))
 

@@ -19,6 +19,7 @@ from enas_jax.spaces.base import SearchSpace
 from enas_jax.tables import files, hwnasbench_file, nasbench101_tfrecord, nats_files
 from enas_jax.tables.members import members
 from enas_jax.tables.table import Table
+from enas_jax.types import A
 
 __all__ = ['Table', 'cards', 'find', 'load', 'members', 'read', 'save']
 
@@ -32,7 +33,7 @@ def cards() -> dict[str, dict[str, Any]]:
 
 
 @functools.cache
-def load(name: str) -> Table:
+def load(name: str) -> Table[Any]:
   """A table that comes with the package, read once a process.
 
   Raises:
@@ -41,13 +42,13 @@ def load(name: str) -> Table:
   if name not in cards():
     raise UserError(f"table '{name}' is unknown; give one of {', '.join(sorted(cards()))}, or a file of your own")
   card = cards()[name]
-  members = {}
+  arrays: dict[str, np.ndarray] = {}
   for file, checksum in card['files'].items():
-    members.update(files.read_npz(DATA / file, checksum=checksum))
-  return files.table_of(name, SPACES[card['space']](), members)
+    arrays.update(files.read_npz(DATA / file, checksum=checksum))
+  return files.table_of(name, SPACES[card['space']](), arrays)
 
 
-def find(space: SearchSpace, name: str | None = None) -> Table:
+def find(space: SearchSpace[A], name: str | None = None) -> Table[A]:
   """The table `name` of a space: one that comes with the package, or a user's file. None: the first of the space.
 
   Raises:
@@ -67,7 +68,7 @@ def find(space: SearchSpace, name: str | None = None) -> Table:
   return table
 
 
-def read(path: str | Path, space: SearchSpace) -> Table:
+def read(path: str | Path, space: SearchSpace[A]) -> Table[A]:
   """A table from a file: a user's own, CSV or npz, or an official one of a benchmark.
 
   A user's own has texts of architectures in the column `architecture`; see `Table` for the others. The official ones are
@@ -84,7 +85,7 @@ def read(path: str | Path, space: SearchSpace) -> Table:
   return files.table_of(str(path), space, _READERS[suffix](path))
 
 
-def save(table: Table, path: str | Path) -> None:
+def save(table: Table[Any], path: str | Path) -> None:
   """Writes a table as npz, which `read` takes in a moment: for official files, whose reading takes minutes."""
   files.write(Path(path), table.space, table.keys, table.architectures, table.columns)
 

@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -38,8 +39,8 @@ class TableEstimator:
     UserError: the table lacks the data set, the split or a required metric, or a column has the name of an accuracy here.
   """
 
-  def __init__(self, table: Table, dataset: str, *, score: str = 'valid', budget: float | None = None,
-               translate: Callable[[Architecture], Architecture] | None = None, required: Sequence[str] = ()):
+  def __init__(self, table: Table[Any], dataset: str, *, score: str = 'valid', budget: float | None = None,
+               translate: Callable[[Any], Architecture] | None = None, required: Sequence[str] = ()):
     self.fidelities = table.fidelities(dataset, score)
     self.queries, self.spent = 0, 0.0
     self._table, self._dataset, self._score, self._budget = table, dataset, score, budget
@@ -117,5 +118,5 @@ class TableEstimator:
     return tuple(values), np.stack(list(values.values()), axis=1, dtype=np.float64)
 
 
-def _join(values: Sequence[object]) -> str:
+def _join(values: Iterable[object]) -> str:
   return ', '.join(map(str, values))

@@ -12,12 +12,14 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.base import SearchSpace
 from enas_jax.tables.table import Table
+from enas_jax.types import A
 
 FORMAT = 1
 MEMBERS = ('format', 'space', 'key', 'architecture')  # What is not a column.
@@ -25,7 +27,8 @@ SAMPLE = 64  # Rows at least whose keys are checked where they are not ours.
 
 
 def write(
-    path: Path, space: SearchSpace, keys: np.ndarray, architectures: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+    path: Path, space: SearchSpace[Any], keys: np.ndarray, architectures: np.ndarray,
+    columns: Mapping[str, np.ndarray]) -> None:
   """Writes our form. Equal content gives equal bytes, so that a checksum names the content."""
   members = {
       'format': np.array(FORMAT), 'space': np.array(space.name), 'key': keys, 'architecture': architectures, **columns}
@@ -88,7 +91,7 @@ def read_csv(path: Path) -> dict[str, np.ndarray]:
   return members
 
 
-def table_of(name: str, space: SearchSpace, members: Mapping[str, np.ndarray]) -> Table:
+def table_of(name: str, space: SearchSpace[A], members: Mapping[str, np.ndarray]) -> Table[A]:
   """The table that a file's members make. Raises UserError where they make none, or are another space's."""
   if 'architecture' not in members:
     raise UserError(f"{name}: there is no column 'architecture'; it has {', '.join(members) or 'none'}")
@@ -111,7 +114,7 @@ def table_of(name: str, space: SearchSpace, members: Mapping[str, np.ndarray]) -
   return Table(name, space, texts, keys, columns)
 
 
-def _keys(name: str, space: SearchSpace, texts: np.ndarray, rows: Iterable[int]) -> np.ndarray:
+def _keys(name: str, space: SearchSpace[Any], texts: np.ndarray, rows: Iterable[int]) -> np.ndarray:
   keys = []
   for row in rows:
     text = texts[row]

@@ -7,19 +7,20 @@ import functools
 import hashlib
 import re
 from collections.abc import Mapping
+from typing import Generic
 
 import numpy as np
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.base import SearchSpace
-from enas_jax.types import Architecture
+from enas_jax.types import A
 
 SPLITS = ('valid', 'test')
 ACCURACY = re.compile(r'([^/]+)/(valid|test)/([1-9][0-9]*)', re.ASCII)  # A column of accuracies: data set, split, epochs.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Table:
+class Table(Generic[A]):
   """Rows are architectures, columns are values.
 
   A column's name is DATASET/VALUE or DATASET/VALUE/DETAIL:
@@ -43,12 +44,12 @@ class Table:
   """
 
   name: str
-  space: SearchSpace
+  space: SearchSpace[A]
   architectures: np.ndarray
   keys: np.ndarray
   columns: Mapping[str, np.ndarray]
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not len(self.keys) or not self.columns:
       raise UserError(f'table {self.name}: {len(self.keys)} rows and {len(self.columns)} columns; give at least one of each')
     for name, values in (('architecture', self.architectures), *self.columns.items()):
@@ -73,7 +74,7 @@ class Table:
       raise UserError(f'table {self.name} has no row with key {np.asarray(keys)[~found][0]!r}; it has {len(self)} rows')
     return rows
 
-  def join(self, other: Table) -> Table:
+  def join(self, other: Table[A]) -> Table[A]:
     """This table with another's columns beside its own, such as the latencies of a benchmark of devices.
 
     Rows are this table's; a value is NaN where the other has no such row.
@@ -94,11 +95,11 @@ class Table:
     places = np.minimum(np.searchsorted(self._sorted, keys), len(self) - 1)
     return self._order[places], self._sorted[places] == keys
 
-  def row(self, architecture: Architecture) -> int | None:
+  def row(self, architecture: A) -> int | None:
     """An architecture's row, or None. Raises UserError where it is not of the benchmark's skeleton."""
     return self._row_of_key.get(self.space.key(architecture))
 
-  def architecture(self, row: int) -> Architecture:
+  def architecture(self, row: int) -> A:
     """The architecture of a row."""
     return self.space.from_string(self.text(row))
 

@@ -256,3 +256,18 @@ def test_make_reads_the_config(user_error):
   config.space = 'tree'
   with user_error("config.space 'tree'", 'chain'):
     spaces.make(config)
+
+
+@pytest.mark.parametrize(('architecture', 'text'), [
+    (ChainArchitecture.uniform(3, 1), 'depth 3, width 1'),
+    (ChainArchitecture(46, (0, 1, 1, 0), (3, 3, 3, 3)), 'depth 4, width 46, 2 convolutions'),
+    (ChainArchitecture(8, (0, 1, 0), (3, 5, 3)), 'depth 3, width 8, 1 convolution, 1 large kernel'),
+    (ChainArchitecture(8, (0, 0, 0), (5, 3, 7)), 'depth 3, width 8, 2 large kernels'),
+])
+def test_summaries_name_what_is_not_the_plainest_layer(architecture, text):
+  assert architecture.summary() == text
+
+
+def test_size_steps_round_down_below_a_space():
+  assert TINY.size_steps(ChainArchitecture.uniform(4, 5)) == (1, 0)
+  assert TINY.size_steps(ChainArchitecture.uniform(3, 2)) == (0, 1)

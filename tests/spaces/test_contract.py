@@ -7,7 +7,9 @@ import pytest
 from enas_jax import spaces
 from enas_jax.config import get_config
 from enas_jax.errors import UserError
-from enas_jax.types import Task
+from enas_jax.registry import check_methods
+from enas_jax.spaces import HasDepthAndWidth, SearchSpace
+from enas_jax.types import Architecture, HasSummary, Task
 
 TASK = Task((32, 32, 3), 10)
 DRAWS = 10
@@ -91,6 +93,29 @@ def test_identity_is_a_function_of_the_member(space):
   for architecture in draws(space):
     again = space.from_json(architecture.to_json())
     assert space.identity(architecture) == space.identity(again)
+
+
+@every_space
+def test_no_method_or_property_of_the_contract_is_missing(space):
+  check_methods(space, SearchSpace, space.name)
+  for architecture in draws(space)[:1]:
+    check_methods(architecture, Architecture, space.name)
+
+
+@every_space
+def test_size_steps_count_from_the_smallest_depth_and_the_largest_width(space):
+  assert isinstance(space, HasDepthAndWidth) == (space.name == 'chain')
+  if isinstance(space, HasDepthAndWidth):
+    for architecture in draws(space):
+      layers, steps = space.size_steps(architecture)
+      assert (space.depths[layers], space.widths[steps]) == (architecture.depth, architecture.width)
+
+
+@every_space
+def test_a_summary_is_short(space):
+  for architecture in draws(space):
+    if isinstance(architecture, HasSummary):
+      assert 0 < len(architecture.summary()) <= 80 and '\n' not in architecture.summary()
 
 
 @every_space

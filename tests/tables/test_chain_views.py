@@ -7,7 +7,8 @@ import pytest
 from enas_jax import get_config, tables
 from enas_jax.compare import benchmark
 from enas_jax.compare.benchmark import TASKS, Benchmark
-from enas_jax.spaces import ChainArchitecture
+from enas_jax.registry import check_methods
+from enas_jax.spaces import ChainArchitecture, ChainSpace, HasDepthAndWidth, SearchSpace
 from enas_jax.tables.chain_views import VIEWS, chain_view
 
 CASES = [('nasbench_macro', 504), ('nats_size', 218)]
@@ -27,6 +28,17 @@ def test_rows_that_a_view_reaches(name, count):
   assert len(members) == view.size()
   rows = {table.row(view.translate(chain)) for chain in members}
   assert len(rows) == count and None not in rows
+
+
+@pytest.mark.parametrize(('name', 'count'), CASES)
+def test_a_view_is_a_space_of_chains_with_depth_and_width(name, count):
+  view = chain_view(name)
+  check_methods(view, SearchSpace, name)
+  assert isinstance(view, HasDepthAndWidth) and not isinstance(view, ChainSpace) and view.name == 'chain'
+  for chain in itertools.islice(chains(view), 0, None, 5):
+    layers, steps = view.size_steps(chain)
+    assert (view.depths[layers], view.widths[steps]) == (chain.depth, chain.width)
+    assert view.from_string(view.to_string(chain)) == chain
 
 
 @pytest.mark.parametrize(('name', 'count'), CASES)

@@ -7,10 +7,13 @@ import pytest
 from enas_jax import get_config, tables
 from enas_jax.compare import benchmark
 from enas_jax.compare.benchmark import Benchmark
-from enas_jax.spaces import NasBench101Space, NasBench201Space, NasBenchMacroSpace
+from enas_jax.errors import UserError
+from enas_jax.registry import check_methods
+from enas_jax.spaces import HasDepthAndWidth, NasBench101Space, NasBench201Space, NasBenchMacroSpace, SearchSpace
 from enas_jax.strategies.random import draw
 from enas_jax.tables import members
 from enas_jax.tables.members import Members
+from enas_jax.types import Task
 
 HEADER = 'architecture,cifar10/valid/12,cifar10/valid/200,cifar10/test/200,cifar10/params\n'
 CELL = '0110000100010000:input,conv1x1-bn-relu,conv1x1-bn-relu,output'  # The same twice, side by side.
@@ -45,6 +48,21 @@ def test_a_whole_table_is_its_space_and_a_part_is_not(table):
   assert isinstance(part, Members) and part.size() == 50 and table.space.size() == 15_625
   assert (part.name, part.labels, part.max_nodes) == (table.space.name, table.space.labels, table.space.max_nodes)
   assert part.to_string(table.architecture(3)) == table.text(3)
+
+
+def test_all_else_is_as_in_the_whole_space(table):
+  part, task = members(table), Task((32, 32, 3), 10)
+  check_methods(part, SearchSpace, 'part')
+  assert not isinstance(part, HasDepthAndWidth)
+  for cell in map(table.architecture, range(0, 50, 7)):
+    for method in ('graph', 'identity', 'key', 'to_string'):
+      assert getattr(part, method)(cell) == getattr(table.space, method)(cell)
+    for method in ('num_params', 'macs'):
+      assert getattr(part, method)(cell, task) == getattr(table.space, method)(cell, task)
+    assert part.from_string(part.to_string(cell)) == part.from_json(cell.to_json()) == cell
+    part.check(cell)
+  with pytest.raises(UserError, match='not a cell'):
+    part.check('another')
 
 
 def test_samples_are_rows_uniform(table):
