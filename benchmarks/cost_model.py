@@ -16,10 +16,10 @@ from scipy.optimize import nnls
 from enas_jax import data
 from enas_jax.data.augment import Augmentation
 from enas_jax.estimators import packing
-from enas_jax.estimators.memory import keep_freed_memory
 from enas_jax.estimators.population import Layout, PopulationProgram
 from enas_jax.estimators.program import TrainingData
 from enas_jax.estimators.slots import train_one
+from enas_jax.machine import keep_freed_memory
 from enas_jax.networks.stacked_weights import Capacity
 from enas_jax.spaces.chain import ChainArchitecture
 from enas_jax.types import Request, Schedule

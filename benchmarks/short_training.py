@@ -36,7 +36,7 @@ def main(values):
   with Workdir.open(values.workdir, config, data_checksum=f'{dataset.checksum} {values.images}') as workdir:
     ledger = Ledger(workdir.ledger, space.from_json)
     estimator = estimators.make(
-        config, space, dataset, execution=estimators.execution(values, workdir.path), should_stop=lambda: False)
+        config, space, dataset, execution=estimators.execution(config.precision, workdir.path, **cli.execution_flags(values)))
     new = [r for r in requests if ledger.get(r) is None]
     for index, evaluation in estimator.estimate(new):
       ledger.add(new[index], evaluation)

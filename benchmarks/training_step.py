@@ -15,9 +15,9 @@ import numpy as np
 
 from enas_jax import data
 from enas_jax.data.augment import Augmentation
-from enas_jax.estimators.memory import keep_freed_memory
 from enas_jax.estimators.program import Program, TrainingData
 from enas_jax.estimators.training import train
+from enas_jax.machine import keep_freed_memory
 from enas_jax.networks import chain, convolution
 from enas_jax.spaces import ChainArchitecture
 from enas_jax.types import Request, Schedule

@@ -5,19 +5,21 @@
 """
 from typing import TYPE_CHECKING, Any
 
-from enas_jax.config import get_config
 from enas_jax.errors import UserError
 from enas_jax.types import Evaluation, Request, Schedule, Task
 
 if TYPE_CHECKING:
+  from enas_jax.config import get_config
   from enas_jax.model import Model, load
 
 __all__ = ['Evaluation', 'Model', 'Request', 'Schedule', 'Task', 'UserError', 'get_config', 'load']
 
+_LAZY = {'Model': 'model', 'load': 'model', 'get_config': 'config'}
+
 
 def __getattr__(name: str) -> Any:
-  """`Model` and `load` bring JAX along, seconds of it: they are imported when they are asked for."""
-  if name not in ('Model', 'load'):
+  """What takes long to import, JAX above all, is imported when it is asked for."""
+  if name not in _LAZY:
     raise AttributeError(f"module 'enas_jax' has no attribute '{name}'")
-  from enas_jax import model
-  return getattr(model, name)
+  import importlib
+  return getattr(importlib.import_module(f'enas_jax.{_LAZY[name]}'), name)

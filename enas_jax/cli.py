@@ -5,7 +5,6 @@ A command is a `main(flags)` in a module that ends with `cli.run(main)`. Its doc
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
 import logging
 import re
@@ -15,25 +14,23 @@ import sys
 import textwrap
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import absl.logging
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from enas_jax import machine
 from enas_jax.config import get_config
-from enas_jax.devices import one_cpu_device_a_core
 from enas_jax.errors import Stopped, UserError
-from enas_jax.estimators.memory import keep_freed_memory
-from enas_jax.workdir import flatten
+from enas_jax.fields import KINDS, check_field, check_fields, suggestion
 
 HELP_FLAGS = {'--help', '-help', '-h', '--helpshort', '--helpfull'}
 SETTINGS_HELP = (
     ('config=FILE.py', 'Settings: a Python file with get_config(), see experiments/. Default: enas_jax/config.py.'),
     ('config.FIELD=VALUE', 'Changes one setting, such as --config.seed=1 or --config.data.name=cifar10.'))
-EXPECTED = {bool: 'true or false', int: 'a whole number', float: 'a number', tuple: 'a tuple', str: 'text'}
 
 
 def run(
@@ -54,8 +51,7 @@ def run(
     argv: program name and arguments; by default the process's.
   """
   _quiet()
-  keep_freed_memory()
-  one_cpu_device_a_core()
+  machine.prepare()
   argv = list(sys.argv if argv is None else argv)
   try:
     values = flags.FlagValues()
@@ -75,6 +71,11 @@ def run(
     _exit('stopped after the current step; the same command resumes', 128 + stopped.signum)
   except KeyboardInterrupt:
     _exit('interrupted; the same command resumes', 128 + signal.SIGINT)
+
+
+def execution_flags(values: flags.FlagValues) -> dict[str, Any]:
+  """Returns the flags that say how candidates run on this machine, as arguments of `estimators.execution`."""
+  return {name: values[name].value for name in ('slots', 'lowering', 'compilation_cache')}
 
 
 class StopRequest:
@@ -119,13 +120,7 @@ def load_config(path: str) -> ConfigDict:
     raise UserError(f'--config={path}{_line(error, path)}: {type(error).__name__}: {message}') from error
   if not isinstance(config, ConfigDict):
     raise UserError(f'--config={path}: get_config() that returns a ConfigDict is missing; start from enas_jax/config.py')
-  known, given = flatten(get_config().to_dict()), flatten(config.to_dict())
-  for field in given:
-    if field not in known:
-      raise UserError(f'--config={path}: unknown field {field}{_suggest(field, known)}')
-  for field in known:
-    if field not in given:
-      raise UserError(f'--config={path}: field {field} is missing; start from enas_jax.config.get_config()')
+  check_fields(config, get_config(), f'--config={path}')
   return config
 
 
@@ -156,7 +151,7 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> None:
     config = get_config() if path is None else load_config(path)
     for argument in argv:
       if override := re.match(r'--?(?:no)?config\.([^=]*)', argument):
-        _check_field(config, override[1])
+        check_field(config, override[1], '--config.')
     config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=argv)
     stray = values(argv)[1:]
   except flags.Error as error:
@@ -181,19 +176,9 @@ def _take_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
   return path, rest
 
 
-def _check_field(config: ConfigDict, field: str) -> None:
-  leaves = flatten(config.to_dict())
-  if field in leaves:
-    return
-  inside = [leaf for leaf in leaves if leaf.startswith(f'{field}.')]
-  if inside:
-    raise UserError(f'--config.{field} is a group of settings; set one of them, such as --config.{inside[0]}')
-  raise UserError(f'unknown setting --config.{field}{_suggest(field, leaves, "--config.")}')
-
-
 def _explain(error: flags.Error, values: flags.FlagValues) -> str:
   if isinstance(error, flags.UnrecognizedFlagError):
-    return f'unknown flag --{error.flagname}{_suggest(error.flagname, values, "--")}'
+    return f'unknown flag --{error.flagname}{suggestion(error.flagname, values, "--")}'
   if missing := re.search(r'Flag --(\w+) must have a value other than None', str(error)):
     return f'--{missing[1]} is missing: {values[missing[1]].help}'
   if illegal := re.match(r'flag --config\.([\w.]+)=(.*?): ', str(error), re.DOTALL):
@@ -201,15 +186,9 @@ def _explain(error: flags.Error, values: flags.FlagValues) -> str:
     config = get_config()
     for group in groups:
       config = config[group]
-    default, kind = config[name], EXPECTED.get(config.get_type(name), 'understood')
+    default, kind = config[name], KINDS.get(config.get_type(name), 'understood')
     return f'--config.{illegal[1]}={illegal[2]} is not {kind}; leave it out for the default, {default!r}'
   return f'{error}; see --help'
-
-
-def _suggest(name: str, known: Iterable[str], prefix: str = '') -> str:
-  known = list(known)
-  close = [k for k in known if k.endswith(f'.{name}')] or difflib.get_close_matches(name, known)
-  return f'; did you mean {prefix}{close[0]}?' if close else '; see --help and enas_jax/config.py'
 
 
 def _line(error: BaseException, path: str) -> str:

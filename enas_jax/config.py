@@ -1,23 +1,37 @@
 """The settings of a search, with the values of the default one: a few minutes on a laptop.
 
-A config file (`--config=FILE.py`, see experiments/) starts from `get_config()` and changes fields; flags change them
-once more (`--config.seed=1`). What concerns the machine and cannot change a result (folders, devices) is a flag of the command
+What is general stands here. The settings of a space, a strategy or an estimator stand beside it, as the fields of a dataclass with
+their meaning, and are the group of its name: `config.chain`, `config.egnas`, `config.table`. A plugin's are added likewise.
+
+A config file (`--config=FILE.py`, see experiments/) starts from `get_config()` and changes fields; flags change them once
+more (`--config.seed=1`). What concerns the machine and cannot change a result (folders, devices) is a flag of the command
 instead. None means: the paper's choice for this data set.
 """
+from __future__ import annotations
+
+from typing import Any
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from enas_jax.errors import UserError
+from enas_jax.estimators import ESTIMATORS
+from enas_jax.registry import Registry
+from enas_jax.settings import group
+from enas_jax.spaces import SPACES
+from enas_jax.strategies import STRATEGIES
+
 
 def get_config() -> ConfigDict:
-  """EG-NAS, sound protocol, on the images that ship with the package."""
+  """Returns the settings of the default search: EG-NAS, sound protocol, on the images that ship with the package."""
   config = ConfigDict()
   config.seed = 0  # The only source of randomness.
   config.space = 'chain'  # Or a benchmark's: 'nasbench201', 'nats_size', 'nasbench101', 'nasbench_macro', 'darts'.
   config.strategy = 'egnas'  # Or another of strategies.STRATEGIES.
   config.estimator = 'trained'  # Or 'table': candidates are looked up, the winner alone is trained.
   config.precision = 'auto'  # Of planes and products: 'float32', 'bfloat16', or 'auto': float32 on a CPU, else bfloat16.
-  config.memory_limit_gb = 0.0  # That candidates in training may need together, on a device (CPU: on all); 0: what is free.
-  config.max_failures_in_a_row = 10  # Candidates; then the search stops and says why.
+  config.memory_limit_gb = 0.0  # For all candidates in training at once, a device (on a CPU: in all). 0: whatever is free.
+  config.max_failures_in_a_row = 10  # The search stops after this many failed candidates in a row, and says why.
 
   config.data = ConfigDict()
   config.data.name = 'fashion_mnist_10k'  # Or a TFDS name, 'folder:PATH', 'npz:PATH'.
@@ -30,36 +44,7 @@ def get_config() -> ConfigDict:
   config.data.augmentation.flip = placeholder(bool)  # Horizontal, with probability 1/2.
   config.data.augmentation.cutout = placeholder(int)  # Side in pixels of the erased square; 0: none.
 
-  config.chain = ConfigDict()  # The space; see spaces/chain.py.
-  config.chain.min_depth = 4
-  config.chain.max_depth = 6
-  config.chain.min_width = 8
-  config.chain.max_width = 16
-  config.chain.width_step = 2
-  config.chain.kernels = (3, 5)
-
-  config.nasbench201 = ConfigDict()  # The networks around cells: these are the benchmark's, smaller ones train sooner.
-  config.nasbench201.channels = 16
-  config.nasbench201.cells = 5  # A stage.
-  config.nasbench101 = ConfigDict()
-  config.nasbench101.channels = 128
-  config.nasbench101.cells = 3
-  config.nasbench101.stacks = 3
-  config.nats_size = ConfigDict()
-  config.nasbench_macro = ConfigDict()
-  config.darts = ConfigDict()
-  config.darts.cells = 20  # For ImageNet 14, with 48 channels and stem 'imagenet'.
-  config.darts.channels = 36
-  config.darts.stem = 'cifar'
-  config.darts.auxiliary = True
-  config.darts.drop_path = 0.2
-
-  config.table = ConfigDict()  # Of the estimator 'table'; see tables/estimator.py.
-  config.table.name = placeholder(str)  # One that comes with the package, or a CSV or npz file; None: the space's.
-  config.table.dataset = 'cifar10'
-  config.table.score = 'valid'  # The split by which candidates are chosen: 'valid' or 'test'.
-
-  config.training = ConfigDict()  # Every candidate; see types.Schedule.
+  config.training = ConfigDict()  # How every candidate is trained; see types.Schedule.
   config.training.batch_size = 32  # The paper's 64 and 0.025 are for ten epochs and more.
   config.training.learning_rate = 0.05
   config.training.momentum = 0.9
@@ -69,13 +54,20 @@ def get_config() -> ConfigDict:
   config.training.keep_last_batch = False
   config.training.best_epoch = False
 
-  config.epochs = ConfigDict()  # The architecture-aware part of the schedule.
-  config.epochs.first = 2  # At the space's smallest depth.
+  config.epochs = ConfigDict()  # The architecture-aware part of the schedule; see strategies/schedules.py.
+  config.epochs.first = 2  # At the space's smallest depth and largest width; in spaces without them, of every candidate.
   config.epochs.per_layer = 1  # More for each layer more.
   config.epochs.per_width_step = 0  # More for each width step narrower. (The paper's 2 has the kept network trained anew, too.)
   config.epochs.micro = 2  # For every candidate of the micro phase.
   config.epochs.final = 24  # For the winner.
 
+  config.budget = ConfigDict()  # Of all strategies but EG-NAS and halving, which end by their own rules. 0: no limit.
+  config.budget.evaluations = 30
+  config.budget.train_macs = 0.0  # Multiply-adds of training, in all.
+
+  for registry in (SPACES, ESTIMATORS):
+    _add_groups(config, registry)
+  # BEGIN until strategies
   config.egnas = ConfigDict()  # See strategies/egnas.py.
   config.egnas.window = 4  # Candidates of a walk asked for at once; changes the cost, never a decision.
   config.egnas.micro_window = 1  # Likewise of the micro phases, where an acceptance makes those asked with it worthless.
@@ -132,11 +124,17 @@ def get_config() -> ConfigDict:
 
   config.random = ConfigDict()  # See strategies/random.py.
   config.random.batch = 2
-
-  config.budget = ConfigDict()  # Of all strategies but EG-NAS and halving, which end by their own rules. 0: no limit.
-  config.budget.evaluations = 30
-  config.budget.train_macs = 0.0  # Multiply-adds of training, in all.
+  # END until strategies
+  config.chain.update(min_depth=4, max_depth=6, min_width=8, max_width=16)  # The paper's space takes days.
   return config
+
+
+def _add_groups(config: ConfigDict, registry: Registry[Any]) -> None:
+  """Adds the settings of all that is registered, each as the group of its name."""
+  for name, entry in registry.items():
+    if name in config:
+      raise UserError(f'{registry.owner(name)}: config.{name} is a setting already; give another name')
+    config[name] = group(entry.settings)
 
 
 def egnas_sound() -> ConfigDict:

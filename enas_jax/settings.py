@@ -1,7 +1,7 @@
 """Settings as frozen dataclasses, and as the groups of a config that flags and config files change.
 
-A space, a strategy or an estimator says in one dataclass what can be set: each field has a type and a default, the docstring says
-what it means, and `__post_init__` raises UserError for a value out of range. `enas_jax.config` makes a group of each.
+A space, a strategy or an estimator says in one dataclass what can be set: each field has a type and a default, the docstring
+says what it means, and `__post_init__` raises UserError for a value out of range. `enas_jax.config` makes a group of each.
 """
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def check_class(settings: type, owner: str) -> None:
     if field.default is dataclasses.MISSING:
       raise UserError(f'{owner}: setting {field.name} of {name} has no default; give it one')
     if not _is_plain(field.default):
-      raise UserError(f'{owner}: the default of setting {field.name} of {name} is {field.default!r}; give a bool, int, float, str, '
-                      'a tuple of these, or None')
+      raise UserError(f'{owner}: the default of setting {field.name} of {name} is {field.default!r}; give a bool, int, float, '
+                      'str, a tuple of these, or None')
   try:
     settings()
   except UserError as error:
@@ -64,7 +64,8 @@ def group(settings: type) -> ConfigDict:
 def read(settings: type[S], values: Mapping[str, Any]) -> S:
   """Makes the settings from a group of a config. Raises UserError for a value that the class refuses."""
   fields = {field.name for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
-  return settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in fields})
+  plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+  return settings(**{name: value for name, value in plain.items() if name in fields})
 
 
 def at_least(settings: Any, least: float, *names: str, prefix: str) -> None:

@@ -152,7 +152,8 @@ def main(values: flags.FlagValues) -> None:
     if (result := finished(workdir, progress)) is None:
       progress.start()
       progress.phase(f'training of {architecture}')
-      result = fit(architecture, values.config, dataset, workdir, progress, execution=execution(values, workdir.path),
+      how = execution(values.config.precision, workdir.path, **cli.execution_flags(values))
+      result = fit(architecture, values.config, dataset, workdir, progress, execution=how,
                    should_stop=lambda: stop.requested)
       workdir.write_json('result.json', result)
     progress.note(f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters; in {workdir.path}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -23,11 +22,13 @@ from enas_jax.compare.comparison import Comparison
 from enas_jax.compare.pool import Job, run_all
 from enas_jax.config import get_config
 from enas_jax.errors import Stopped, UserError
+from enas_jax.fields import flatten
+from enas_jax.machine import usable_cores
 from enas_jax.progress import Progress
 from enas_jax.spaces import SPACES
 from enas_jax.strategies import STRATEGIES
 from enas_jax.tables.table import SPLITS
-from enas_jax.workdir import Workdir, disk_errors, flatten
+from enas_jax.workdir import Workdir, disk_errors
 
 SEEDS = 2**32
 FLAGS_INSTEAD = {  # Settings that a comparison takes from its flags or the table, and where from.
@@ -80,8 +81,7 @@ def _run(jobs: Sequence[Job], benchmark: Benchmark, config: ConfigDict, workdir:
   progress.note(f'{len(missing)} trials to run, {len(known)} are there')
   if not missing:
     return known
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-  processes = min(len(missing), processes or cores)
+  processes = min(len(missing), processes or usable_cores())
   try:
     with contextlib.closing(run_all(missing, benchmark, config, processes=processes)) as records:
       for count, (job, record) in enumerate(records, 1):

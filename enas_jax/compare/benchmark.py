@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from enas_jax import spaces, strategies, tables
 from enas_jax.errors import UserError
+from enas_jax.estimators.table import task_of
 from enas_jax.loop import InMemory, drive
 from enas_jax.strategies import Strategy
 from enas_jax.tables import Table
@@ -22,7 +23,6 @@ from enas_jax.tables.estimator import TableEstimator
 from enas_jax.tables.members import members
 from enas_jax.types import Architecture, Evaluation, Request, Task
 
-TASKS = {'cifar10': Task((32, 32, 3), 10), 'cifar100': Task((32, 32, 3), 100), 'imagenet16-120': Task((16, 16, 3), 120)}
 WALKERS = ('egnas', 'evolution')  # Strategies that walk in depth and width: they see the table as chains.
 FIELDS = {'strategy', 'seed', 'seconds', 'queries'}  # Of a trial's record.
 CHAINS = ':chains'  # Behind another strategy's name: it sees the chains, too, as a fair control.
@@ -56,7 +56,7 @@ class Benchmark:
   @property
   def task(self) -> Task:
     """What the networks are for."""
-    return TASKS.get(self.dataset, TASKS['cifar10'])  # A data set of the user's own: sizes of networks are as for CIFAR-10.
+    return task_of(self.dataset)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +127,7 @@ def run(name: str, benchmark: Benchmark, config: ConfigDict, seed: int) -> dict[
 @functools.cache
 def _find(space: str, table: str | None) -> Table:
   """Read once a process, and no part of a benchmark, which goes to other processes without it."""
-  return tables.find(spaces.SPACES[space](), table)
+  return tables.find(spaces.SPACES[space].make(), table)
 
 
 def _same(architecture: Architecture) -> Architecture:

@@ -6,7 +6,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -119,7 +119,7 @@ class TrainedEstimator:
         group = indices[start:start + self._execution.slots]
         yield from zip(group, self._train_apart([requests[i] for i in group]), strict=True)
 
-  def prepare(self, requests: Sequence[Request]) -> None:
+  def prepare(self, requests: Iterable[Request]) -> None:
     """Compiles the first program that these need and that is missing, while the present ones train."""
     groups = collections.Counter(self._signature(r) for r in requests if isinstance(r.architecture, ChainArchitecture))
     there = {key[0] for key in (*self._programs, *self._too_large)}

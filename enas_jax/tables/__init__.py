@@ -45,7 +45,7 @@ def load(name: str) -> Table[Any]:
   arrays: dict[str, np.ndarray] = {}
   for file, checksum in card['files'].items():
     arrays.update(files.read_npz(DATA / file, checksum=checksum))
-  return files.table_of(name, SPACES[card['space']](), arrays)
+  return files.table_of(name, SPACES[card['space']].make(), arrays)
 
 
 def find(space: SearchSpace[A], name: str | None = None) -> Table[A]:

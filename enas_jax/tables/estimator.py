@@ -62,7 +62,7 @@ class TableEstimator:
     del request
     return 0.0
 
-  def prepare(self, requests: Sequence[Request]) -> None:
+  def prepare(self, requests: Iterable[Request]) -> None:
     """Nothing to prepare."""
     del requests
 
