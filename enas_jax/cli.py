@@ -12,7 +12,6 @@ import runpy
 import signal
 import sys
 import textwrap
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,9 +21,9 @@ import absl.logging
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from enas_jax import machine
+from enas_jax import machine, plugins
 from enas_jax.config import get_config
-from enas_jax.errors import Stopped, UserError
+from enas_jax.errors import Stopped, UserError, line_in
 from enas_jax.fields import KINDS, check_field, check_fields, suggestion
 
 HELP_FLAGS = {'--help', '-help', '-h', '--helpshort', '--helpfull'}
@@ -117,7 +116,7 @@ def load_config(path: str) -> ConfigDict:
     config = make and make()
   except (Exception, SystemExit) as error:
     message = error.msg if isinstance(error, SyntaxError) else error
-    raise UserError(f'--config={path}{_line(error, path)}: {type(error).__name__}: {message}') from error
+    raise UserError(f'--config={path}{line_in(error, path)}: {type(error).__name__}: {message}') from error
   if not isinstance(config, ConfigDict):
     raise UserError(f'--config={path}: get_config() that returns a ConfigDict is missing; start from enas_jax/config.py')
   check_fields(config, get_config(), f'--config={path}')
@@ -125,10 +124,13 @@ def load_config(path: str) -> ConfigDict:
 
 
 def _define_shared(values: flags.FlagValues) -> None:
-  """What concerns the machine and cannot change a result; all else is config."""
+  """What is no setting: it cannot change a result, or it says what settings there are."""
   flags.DEFINE_string(
       'workdir', None, 'Folder of the run. Started again with the same settings, a run resumes from it.',
       required=True, flag_values=values)
+  flags.DEFINE_multi_string(
+      'plugin', [], 'Python file of your own that registers a space, a strategy, an estimator, a network or a table; once for '
+      'each. Its settings are then among those of --config.', flag_values=values)
 
 
 def _define_training(values: flags.FlagValues) -> None:
@@ -147,13 +149,17 @@ def _define_training(values: flags.FlagValues) -> None:
 def _parse(values: flags.FlagValues, argv: list[str]) -> None:
   values.set_gnu_getopt(True)
   try:
-    path, argv = _take_config(values.read_flags_from_files(argv, force_gnu=True))
-    config = get_config() if path is None else load_config(path)
+    argv = values.read_flags_from_files(argv, force_gnu=True)
+    paths, argv = _take('plugin', argv)
+    plugins.load_all(paths)
+    files, argv = _take('config', argv)
+    config = load_config(files[-1]) if files else get_config()
     for argument in argv:
       if override := re.match(r'--?(?:no)?config\.([^=]*)', argument):
         check_field(config, override[1], '--config.')
     config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=argv)
     stray = values(argv)[1:]
+    values.plugin = paths
   except flags.Error as error:
     raise UserError(_explain(error, values)) from error
   if stray:
@@ -163,17 +169,19 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> None:
       raise UserError(f'--{name}= is empty: {values[name].help}')
 
 
-def _take_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
-  """Splits off --config=FILE: what config_flags says of a broken file is of no use to its writer."""
-  path, rest, arguments = None, [], iter(argv)
+def _take(flag: str, argv: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Splits off every --flag=VALUE: the files that decide which other flags there are."""
+  found: list[str] = []
+  rest: list[str] = []
+  arguments = iter(argv)
   for argument in arguments:
-    if re.fullmatch('--?config', argument):
-      path = next(arguments, '')
-    elif re.match('--?config=', argument):
-      path = argument.partition('=')[2]
+    if re.fullmatch(f'--?{flag}', argument):
+      found.append(next(arguments, ''))
+    elif re.match(f'--?{flag}=', argument):
+      found.append(argument.partition('=')[2])
     else:
       rest.append(argument)
-  return path, rest
+  return found, rest
 
 
 def _explain(error: flags.Error, values: flags.FlagValues) -> str:
@@ -189,14 +197,6 @@ def _explain(error: flags.Error, values: flags.FlagValues) -> str:
     default, kind = config[name], KINDS.get(config.get_type(name), 'understood')
     return f'--config.{illegal[1]}={illegal[2]} is not {kind}; leave it out for the default, {default!r}'
   return f'{error}; see --help'
-
-
-def _line(error: BaseException, path: str) -> str:
-  """Where in the user's own file an error arose."""
-  lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-  if isinstance(error, SyntaxError) and error.filename == path:
-    lines.append(error.lineno)
-  return f', line {lines[-1]}' if lines else ''
 
 
 def _help(main: Callable, values: flags.FlagValues) -> str:

@@ -60,7 +60,8 @@ def main(values: flags.FlagValues) -> None:
     for notice in filter(None, (workdir.notice, estimator.describe())):
       progress.note(notice)
     jobs = [(name, config.seed + trial) for name in names for trial in range(values.trials)]
-    records = _run(jobs, benchmark, config, workdir, progress, values.processes, should_stop=lambda: stop.requested)
+    records = _run(
+        jobs, benchmark, config, workdir, progress, values.processes, values.plugin, should_stop=lambda: stop.requested)
     trials = {name: [records[job] for job in jobs if job[0] == name] for name in names}
     comparison = Comparison(table=benchmark.data, **_of(benchmark), trials=trials)
     workdir.write_json('compare.json', {'summary': comparison.summary(), 'trials': comparison.results()})
@@ -71,7 +72,7 @@ def main(values: flags.FlagValues) -> None:
 
 
 def _run(jobs: Sequence[Job], benchmark: Benchmark, config: ConfigDict, workdir: Workdir, progress: Progress,
-         processes: int, *, should_stop: Callable[[], bool]) -> dict[Job, dict[str, Any]]:
+         processes: int, plugins: Sequence[str], *, should_stop: Callable[[], bool]) -> dict[Job, dict[str, Any]]:
   """Every trial's record, from its file or computed now and filed."""
   with disk_errors(workdir.path):
     (workdir.path / 'trials').mkdir(exist_ok=True)
@@ -83,7 +84,7 @@ def _run(jobs: Sequence[Job], benchmark: Benchmark, config: ConfigDict, workdir:
     return known
   processes = min(len(missing), processes or usable_cores())
   try:
-    with contextlib.closing(run_all(missing, benchmark, config, processes=processes)) as records:
+    with contextlib.closing(run_all(missing, benchmark, config, processes=processes, plugins=plugins)) as records:
       for count, (job, record) in enumerate(records, 1):
         known[job] = record
         workdir.write_json(_file(*job), record)
