@@ -1,36 +1,58 @@
 """What to try next: strategies that ask for candidates and are told what they are worth.
 
-Adding one: a module with `from_config`, a line in `STRATEGIES`, its settings in config.py. The contract test then covers it.
+Adding one: a module with a settings class and a function with the decorator `register`, and its name in the import below; in a
+file of the user's own, the decorator alone. The contract test then covers it.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from enas_jax.errors import UserError
+from enas_jax import registry, settings
 from enas_jax.spaces.base import SearchSpace
-from enas_jax.strategies import bananas, egnas, evolution, halving, local_search, nsga2, random, regularized_evolution
-from enas_jax.strategies.base import Strategy
-from enas_jax.strategies.schedules import Schedules
-from enas_jax.types import Task
+from enas_jax.strategies import (  # noqa: F401  Each registers itself.
+    bananas,
+    egnas,
+    evolution,
+    halving,
+    local_search,
+    nsga2,
+    random,
+    regularized_evolution,
+)
+from enas_jax.strategies.base import AdaptsToTable, Needs, Strategy, TableFacts
+from enas_jax.strategies.budget import Budget
+from enas_jax.strategies.history import History, breed_new, draw_new
+from enas_jax.strategies.history_strategy import HistoryStrategy, Memoryless, Proposer
+from enas_jax.strategies.registration import STRATEGIES, Setup, register, walks
+from enas_jax.strategies.schedules import Epochs, Schedules
+from enas_jax.types import A, Task
 
-__all__ = ['STRATEGIES', 'Schedules', 'Strategy', 'make']
-
-STRATEGIES: dict[str, Callable[[ConfigDict, SearchSpace, Task], Strategy]] = {
-    'bananas': bananas.from_config,
-    'egnas': egnas.from_config,
-    'evolution': evolution.from_config,
-    'halving': halving.from_config,
-    'local_search': local_search.from_config,
-    'nsga2': nsga2.from_config,
-    'random': random.from_config,
-    'regularized_evolution': regularized_evolution.from_config,
-}
+__all__ = [
+    'STRATEGIES', 'AdaptsToTable', 'Budget', 'Epochs', 'History', 'HistoryStrategy', 'Memoryless', 'Needs', 'Proposer',
+    'Schedules', 'Setup', 'Strategy', 'TableFacts', 'breed_new', 'draw_new', 'make', 'register', 'walks',
+]
 
 
-def make(config: ConfigDict, space: SearchSpace, task: Task) -> Strategy:
-  """The strategy `config.strategy`. Raises UserError for an unknown one, or for settings out of range."""
-  if config.strategy not in STRATEGIES:
-    raise UserError(f"config.strategy '{config.strategy}' is unknown; give one of {', '.join(sorted(STRATEGIES))}")
-  return STRATEGIES[config.strategy](config, space, task)
+def make(config: ConfigDict, space: SearchSpace[A], task: Task, *, table: TableFacts | None = None) -> Strategy[A, Any]:
+  """Returns the strategy `config.strategy`.
+
+  Args:
+    config: of it are read the group with the strategy's name, `budget`, `epochs` and `training`.
+    space: what is searched.
+    task: what the networks are for.
+    table: in a comparison, the table that settings of the strategy may follow from (`AdaptsToTable`).
+
+  Raises:
+    UserError: the strategy is unknown, a setting is out of range, the strategy does not fit the space or the table, or what the
+      strategy's maker returned lacks a method of the contract.
+  """
+  entry = STRATEGIES.find(config.strategy)
+  chosen = settings.read(entry.settings, config[entry.name]) if entry.name in config else entry.settings()
+  if table is not None and isinstance(chosen, AdaptsToTable):
+    chosen = chosen.for_table(table)
+  setup = Setup(schedules=Schedules.from_config(config, space), task=task, budget=settings.read(Budget, config.budget))
+  made = entry.make(chosen, setup)
+  registry.check_methods(made, Strategy, f"{entry.source}: strategy '{entry.name}'")
+  return made

@@ -1,51 +1,125 @@
-"""What a search strategy offers: ask for candidates, be told what they are worth, say when it is done.
+"""The contract of a search strategy: it asks for candidates, is told what they are worth, and says when it is done.
 
-All methods are pure: the whole search is in the state, one frozen dataclass that `to_json` turns into a plain
-record. A strategy never trains anything and never imports an estimator.
+All methods are pure: the whole search is in the state, one frozen dataclass that `to_json` turns into a plain record. A
+strategy never trains anything and never imports an estimator.
 """
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from enas_jax.types import Architecture, Evaluation, Request
 
-State = TypeVar('State')
+A_co = TypeVar('A_co', bound=Architecture, covariant=True)
+S = TypeVar('S')
 
 
-class Strategy(Protocol[State]):
-  """Ask, tell, done; pure functions of the state."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Needs:
+  """What a strategy needs of the estimator that answers it.
 
-  def init(self, seed: int) -> State:
-    """The state before the first question."""
+  Attributes:
+    objectives: the metrics beside `accuracy` that every successful evaluation must have.
+    fidelities: the epochs of the whole trainings that it asks for, in rising order; empty if they are those of the schedules
+      (`config.epochs`).
+    parts: whether it asks for parts of trainings (`Schedule.stop_epoch`), which a table does not have.
+    setting: the setting that decides about the epochs, for messages.
+  """
 
-  def ask(self, state: State) -> tuple[Sequence[Request], State]:
-    """The next candidates, at least one unless `done`. Asking twice from one state asks for the same."""
+  objectives: tuple[str, ...] = ()
+  fidelities: tuple[int, ...] = ()
+  parts: bool = False
+  setting: str = 'epochs.first'
 
-  def tell(self, state: State, evaluations: Sequence[Evaluation]) -> State:
-    """Takes the answers to the last `ask`, in its order."""
 
-  def done(self, state: State) -> bool:
-    """Whether the search is over."""
+class Strategy(Protocol[A_co, S]):
+  """A search for architectures of type A_co whose whole state is an S: pure functions of the state."""
 
-  def best(self, state: State) -> Architecture | None:
-    """The network to train finally, or None where no candidate succeeded."""
+  @property
+  def needs(self) -> Needs:
+    """What it needs of the estimator."""
 
-  def front(self, state: State) -> list[dict[str, Any]]:
-    """The networks that no other one of their stage beats in all objectives; empty where accuracy is the only one.
+  def init(self, seed: int) -> S:
+    """Returns the state before the first question."""
 
-    Plain records of `stage` ('macro' and 'micro', or 'search' where there is one), `architecture`, `accuracy` (a fraction) and
-    the other objectives by their names. Accuracies of different stages are of different epochs: compare within a stage only.
+  def ask(self, state: S) -> tuple[Sequence[Request], S]:
+    """Returns the next candidates, at least one unless `done`, and the state that `tell` takes.
+
+    Asking again, from the state before or after, gives the same candidates.
     """
 
-  def outlook(self, state: State) -> Sequence[Request]:
-    """The work left as far as it is known, no request twice: those to come, or others of like cost in their place."""
+  def tell(self, state: S, evaluations: Sequence[Evaluation]) -> S:
+    """Returns the state after the answers to the last `ask`, which are in its order."""
 
-  def describe(self, state: State) -> str:
-    """The phase and the best so far in one short line, for the progress display."""
+  def done(self, state: S) -> bool:
+    """Returns whether the search is over."""
 
-  def to_json(self, state: State) -> dict[str, Any]:
-    """The state as a plain record."""
+  def best(self, state: S) -> A_co | None:
+    """Returns the network to train in the end, or None if no candidate has succeeded."""
 
-  def from_json(self, record: Mapping[str, Any]) -> State:
-    """Reads `to_json`."""
+  def front(self, state: S) -> list[dict[str, Any]]:
+    """Returns the networks that no other network of their stage dominates; none if accuracy is the only objective.
+
+    Each is a plain record of `stage` ('macro' or 'micro', or 'search' if there is one stage), `architecture`, `accuracy` (a
+    fraction) and the other objectives by their names. Networks of different stages were trained for different epochs: compare
+    accuracies within a stage only.
+    """
+
+  def outlook(self, state: S) -> Sequence[Request]:
+    """Returns the requests that are still expected, for the estimate of the time left and for what is compiled ahead.
+
+    Where the real ones are not known yet there are stand-ins of similar cost. No request comes twice.
+    """
+
+  def describe(self, state: S) -> str:
+    """Returns the phase and the best network so far in one short line, for the progress display."""
+
+  def to_json(self, state: S) -> dict[str, Any]:
+    """Returns the state as a plain record."""
+
+  def from_json(self, record: Mapping[str, Any]) -> S:
+    """Reads what `to_json` gives.
+
+    Raises AttributeError, KeyError, TypeError or ValueError for anything else; the search then finds its state from the ledger.
+    """
+
+
+def no_front(strategy: object, state: object) -> list[dict[str, Any]]:
+  """Returns the front of a strategy whose only objective is accuracy: none. Write `front = no_front` in its class."""
+  del strategy, state
+  return []
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableFacts:
+  """A comparison on a table, as far as the settings of a strategy may follow from it.
+
+  Attributes:
+    name: the table's name, for messages.
+    dataset: the data set that is searched for.
+    rows: the number of architectures in the table.
+    queries: the budget of a trial, in trainings at the highest fidelity.
+    costs: what a training costs in units of `queries`, by its epochs; the fidelities, in rising order.
+    objectives: the metrics that strategies with several objectives search by; empty for their own.
+  """
+
+  name: str
+  dataset: str
+  rows: int
+  queries: int
+  costs: Mapping[int, float]
+  objectives: tuple[str, ...] = ()
+
+  @property
+  def fidelities(self) -> tuple[int, ...]:
+    """The epochs of the trainings that the table has, in rising order."""
+    return tuple(self.costs)
+
+
+@runtime_checkable
+class AdaptsToTable(Protocol):
+  """Settings of a strategy that follow from the table in a comparison. Optional."""
+
+  def for_table(self, table: TableFacts) -> Any:
+    """Returns these settings as they suit the table. Raises UserError if the strategy cannot run on it."""

@@ -4,9 +4,9 @@ The network grows deeper while that pays, then narrower while that costs nothing
 convolution and a larger kernel at matched parameters. The winner has the operations and kernels found, at the macro phases'
 width (section 4, end). The rules are in `egnas_rules`, the phases in `egnas_walks`.
 
-Two protocols, told apart by settings (see `egnas_rules.Rules`). The default is sound: a narrower network is compared with the
-kept one at equal epochs, and a micro change must gain more than a margin, over as many seeds as wanted. The published one has
-neither.
+Two protocols, told apart by settings (`egnas_rules.EgnasSettings`). The default is sound: a narrower network is compared with
+the kept one at equal epochs, and a micro change must gain more than a margin, over as many seeds as wanted. The published one
+has neither.
 
 A window asks for several steps at once. Which candidates follow hardly depends on the outcomes, only the stop does; so a
 window assumes that nothing is accepted and nothing stops, and `tell` replays the rules over the answers, in order, as long as
@@ -22,45 +22,41 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from enas_jax.spaces.base import SearchSpace
 from enas_jax.spaces.chain import ChainArchitecture
 from enas_jax.strategies import egnas_walks
-from enas_jax.strategies.egnas_rules import Outcome, Rules
-from enas_jax.strategies.egnas_walks import EgnasState, Setting, given
-from enas_jax.strategies.schedules import Schedules
+from enas_jax.strategies.base import Needs, no_front
+from enas_jax.strategies.egnas_rules import EgnasSettings, Outcome
+from enas_jax.strategies.egnas_walks import EgnasState, not_none
+from enas_jax.strategies.registration import Setup, register
 from enas_jax.strategies.summary import summary
-from enas_jax.types import Evaluation, Request, Task
+from enas_jax.types import Evaluation, Request
 
 LABELS = {'baseline': 'operation'}  # Phases whose requests carry another's name.
 
 
-def from_config(config: ConfigDict, space: SearchSpace, task: Task) -> Egnas:
-  """From `config.egnas`, `config.epochs` and `config.training`. Raises UserError for settings out of range."""
-  schedules = Schedules.from_config(config, space)
-  return Egnas(Setting(schedules.chains, task, Rules(**config.egnas.to_dict()), schedules))
-
-
+@register('egnas', EgnasSettings, walks=True)
 class Egnas:
   """The strategy; see the module."""
 
-  def __init__(self, setting: Setting):
-    """Takes the space, the task and the rules."""
-    self._setting = setting
-    self._phases = egnas_walks.phases(setting)
+  front = no_front
+  needs = Needs()
+
+  def __init__(self, settings: EgnasSettings, setup: Setup[ChainArchitecture]) -> None:
+    """Takes the settings and what to search. Raises UserError for a space of something else than chains."""
+    self._settings = settings
+    self._space = setup.schedules.chains
+    self._phases = egnas_walks.phases(egnas_walks.Context(settings, self._space, setup.schedules, setup.task))
 
   def init(self, seed: int) -> EgnasState:
-    """The state before the first question. The walk draws nothing: the seed does not matter."""
+    """Returns the state before the first question. The walk draws nothing: the seed does not matter."""
     del seed
     return EgnasState()
 
   def ask(self, state: EgnasState) -> tuple[Sequence[Request], EgnasState]:
-    """The requests of the next decisions of this phase, as many as its window, assuming neutral outcomes."""
+    """Returns the requests of the next decisions of this phase, as many as its window, assuming neutral outcomes."""
     requests: dict[Request, None] = {}
     ahead = state
-    rules = self._setting.rules
-    for _ in range(rules.window if state.phase in ('depth', 'width') else rules.micro_window):
+    for _ in range(self._settings.window if state.phase in ('depth', 'width') else self._settings.micro_window):
       if _label(ahead) != _label(state) or self.done(ahead):
         break
       requests.update(dict.fromkeys(self._phases[ahead.phase].requests(ahead)))
@@ -68,7 +64,7 @@ class Egnas:
     return tuple(requests), state
 
   def tell(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> EgnasState:
-    """Takes the answers to the last `ask`, in its order; drops those that no decision came to need."""
+    """Returns the state after the answers to the last `ask`, in its order; it drops those that no decision came to need."""
     requests, _ = self.ask(state)
     return self.replay(state, dict(zip(requests, evaluations, strict=True)))[0]
 
@@ -85,22 +81,17 @@ class Egnas:
     return state, used
 
   def done(self, state: EgnasState) -> bool:
-    """Whether the search is over."""
+    """Returns whether the search is over."""
     return state.phase == 'done'
 
   def best(self, state: EgnasState) -> ChainArchitecture | None:
-    """The kept operations and kernels at the macro phases' width, or None where no candidate succeeded."""
+    """Returns the kept operations and kernels at the macro phases' width, or None if no candidate has succeeded."""
     if state.kept is None or state.macro is None:
       return state.kept
     return dataclasses.replace(state.kept, width=state.macro.width)
 
-  def front(self, state: EgnasState) -> list[dict[str, Any]]:
-    """Empty: accuracy is the only objective."""
-    del state
-    return []
-
   def outlook(self, state: EgnasState) -> Sequence[Request]:
-    """The requests to come if nothing more is accepted but what has no rival: the first network and the baseline."""
+    """Returns the requests to come if nothing more is accepted but what has no rival: the first network and the baseline."""
     requests: dict[Request, None] = {}
     while not self.done(state):
       requests.update(dict.fromkeys(self._phases[state.phase].requests(state)))
@@ -109,19 +100,19 @@ class Egnas:
     return tuple(requests)
 
   def describe(self, state: EgnasState) -> str:
-    """The phase and the kept network in one line."""
+    """Returns the phase and the kept network in one line."""
     walk = ' walk' if state.phase in ('depth', 'width') else ' phase'
     phase = 'done' if self.done(state) else _label(state) + walk
     best = self.best(state)
-    return f"{phase}: keeps {summary(best, given(state.accuracy)) if best else 'nothing yet'}"
+    return f"{phase}: keeps {summary(best, not_none(state.accuracy)) if best else 'nothing yet'}"
 
   def to_json(self, state: EgnasState) -> dict[str, Any]:
-    """The state as a plain record."""
+    """Returns the state as a plain record."""
     return state.to_json()
 
   def from_json(self, record: Mapping[str, Any]) -> EgnasState:
-    """Reads `to_json`."""
-    return EgnasState.from_json(dict(record), self._setting.space)
+    """Reads what `to_json` gives."""
+    return EgnasState.from_json(dict(record), self._space)
 
   def _move(self, state: EgnasState, outcome: Outcome, accuracies: egnas_walks.Accuracies) -> EgnasState:
     """Moves on, and past the decisions that need no training: candidates of which no width fits."""

@@ -14,7 +14,9 @@ import statistics
 from collections.abc import Sequence
 
 from enas_jax.errors import UserError
-from enas_jax.spaces.chain import ChainArchitecture, ChainSpace
+from enas_jax.settings import at_least
+from enas_jax.spaces.chain import ChainArchitecture, Chains
+from enas_jax.strategies.base import TableFacts
 from enas_jax.types import Evaluation, Task
 
 ROUNDING = 2e-7
@@ -35,7 +37,7 @@ class Outcome(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rules:
+class EgnasSettings:
   """The settings of EG-NAS (`config.egnas`); accuracies are fractions.
 
   The paper's protocol: depth_gain 0.001, depth_loss 0.0005, three failures each, width_tolerance 0, target_accuracy 0.999,
@@ -43,78 +45,88 @@ class Rules:
   width_control, micro_replicates 1, micro_margin 0.
 
   Attributes:
-    window: candidates of a walk decided upon at once, >= 1; their controls come along.
-    micro_window: likewise of the micro phases; their replicates come along.
-    depth_gain, depth_loss: a deeper network is accepted at this much more, and a failure at more than this much less.
-    depth_failures, width_failures: failures since the last acceptance at which the walk stops, >= 1.
-    width_tolerance: what a narrower network may lose.
-    target_accuracy, target_train_accuracy: the depth walk stops where an accepted network reaches one of them.
-    parameter_slack: parameters that a micro candidate may have more than its baseline.
+    window: candidates of a walk asked for at once, >= 1; their controls come along. It changes the cost, never a decision.
+    micro_window: likewise of the micro phases, where an acceptance makes those asked with it worthless; replicates come along.
+    depth_gain: a deeper network is accepted at this much more accuracy.
+    depth_loss: a deeper network counts as a failure at more than this much less accuracy.
+    depth_failures: the depth walk stops at this many failures since the last acceptance, >= 1.
+    width_tolerance: the accuracy that a narrower network may lose.
+    width_failures: the width walk stops at this many failures since the last acceptance, >= 1.
+    target_accuracy: the depth walk stops if an accepted network reaches this,
+    target_train_accuracy: or this on the training part.
+    parameter_slack: the parameters that a micro candidate may have more than its baseline.
     epochs_continue: quirk of the published code: the width walk's epochs go on from those of the last depth step, failed
       steps included. False: from those of the depth that was kept, so that epochs follow from the architecture.
     width_control: compare a narrower network with the kept one at equal epochs. The published code compares it with what
       the kept one reached in fewer.
     micro_replicates: seeds that a micro decision averages over, >= 1.
-    micro_margin: a micro change must gain more than this.
+    micro_margin: a micro change must gain more accuracy than this.
   """
 
-  window: int
-  micro_window: int
-  depth_gain: float
-  depth_loss: float
-  depth_failures: int
-  width_tolerance: float
-  width_failures: int
-  target_accuracy: float
-  target_train_accuracy: float
-  parameter_slack: int
-  epochs_continue: bool
-  width_control: bool
-  micro_replicates: int
-  micro_margin: float
+  window: int = 4
+  micro_window: int = 1
+  depth_gain: float = 0.005
+  depth_loss: float = 0.005
+  depth_failures: int = 2
+  width_tolerance: float = 0.0
+  width_failures: int = 4
+  target_accuracy: float = 0.999
+  target_train_accuracy: float = 0.995
+  parameter_slack: int = 100
+  epochs_continue: bool = False
+  width_control: bool = True
+  micro_replicates: int = 2
+  micro_margin: float = 0.005
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     """Raises UserError for a value out of range."""
-    for name in ('window', 'micro_window', 'depth_failures', 'width_failures', 'micro_replicates'):
-      if getattr(self, name) < 1:
-        raise UserError(f'config.egnas.{name} {getattr(self, name)} is below 1; give at least 1')
+    at_least(
+        self, 1, 'window', 'micro_window', 'depth_failures', 'width_failures', 'micro_replicates', prefix='config.egnas')
     for name in ('depth_gain', 'depth_loss', 'width_tolerance', 'parameter_slack', 'micro_margin'):
       if getattr(self, name) < 0:
         raise UserError(f'config.egnas.{name} {getattr(self, name)} is negative; give 0 or more')
 
+  def for_table(self, table: TableFacts) -> EgnasSettings:
+    """Returns the settings without a limit on parameters and with one replicate.
+
+    Chains of a table have no width to pay for an operation with, and a table answers once.
+    """
+    del table
+    return dataclasses.replace(self, parameter_slack=10**9, micro_replicates=1)
+
 
 def reaches(accuracy: float, bar: float) -> bool:
-  """accuracy >= bar, equal within rounding."""
+  """Returns whether accuracy >= bar, equal within rounding."""
   return accuracy >= bar - ROUNDING
 
 
 def exceeds(accuracy: float, bar: float) -> bool:
-  """accuracy > bar, and not equal within rounding."""
+  """Returns whether accuracy > bar, and not equal within rounding."""
   return accuracy > bar + ROUNDING
 
 
-def depth_rule(rules: Rules, best: float | None, candidate: Evaluation) -> Outcome:
-  """Accept at best + gain, neutral from best - loss, bad below or failed. Without a best, any success is accepted."""
+def depth_rule(settings: EgnasSettings, best: float | None, candidate: Evaluation) -> Outcome:
+  """Accepts at best + gain; neutral from best - loss, bad below or failed. Without a best, any success is accepted."""
   if not candidate.ok:
     return Outcome.BAD
-  if best is None or reaches(candidate.accuracy, best + rules.depth_gain):
-    return Outcome.FINISH if _on_target(rules, candidate) else Outcome.ACCEPT
-  return Outcome.NEUTRAL if reaches(candidate.accuracy, best - rules.depth_loss) else Outcome.BAD
+  if best is None or reaches(candidate.accuracy, best + settings.depth_gain):
+    return Outcome.FINISH if _on_target(settings, candidate) else Outcome.ACCEPT
+  return Outcome.NEUTRAL if reaches(candidate.accuracy, best - settings.depth_loss) else Outcome.BAD
 
 
-def _on_target(rules: Rules, candidate: Evaluation) -> bool:
+def _on_target(settings: EgnasSettings, candidate: Evaluation) -> bool:
   trained = candidate.metrics.get('train_accuracy', 0.0)
-  return reaches(candidate.accuracy, rules.target_accuracy) or reaches(trained, rules.target_train_accuracy)
+  return reaches(candidate.accuracy, settings.target_accuracy) or reaches(trained, settings.target_train_accuracy)
 
 
-def width_rule(rules: Rules, best: float, candidate: Evaluation) -> Outcome:
-  """Accept at best - tolerance, ties included; a failed candidate is bad."""
-  accepted = candidate.ok and reaches(candidate.accuracy, best - rules.width_tolerance)
+def width_rule(settings: EgnasSettings, best: float, candidate: Evaluation) -> Outcome:
+  """Accepts at best - tolerance, ties included; a failed candidate is bad."""
+  accepted = candidate.ok and reaches(candidate.accuracy, best - settings.width_tolerance)
   return Outcome.ACCEPT if accepted else Outcome.BAD
 
 
-def micro_rule(rules: Rules, incumbent: Sequence[float | None], candidates: Sequence[Evaluation]) -> Outcome:
-  """Accept where the mean gain over the replicates exceeds the margin.
+def micro_rule(settings: EgnasSettings, incumbent: Sequence[float | None], candidates: Sequence[Evaluation]) -> Outcome:
+  """Accepts if the mean gain over the replicates exceeds the margin.
 
   Candidate and incumbent are compared replicate by replicate; one that failed for the incumbent (None) is left out, a
   candidate with a failed one is bad. The incumbent's accuracies are those it was accepted with: the same requests would give
@@ -123,18 +135,18 @@ def micro_rule(rules: Rules, incumbent: Sequence[float | None], candidates: Sequ
   if not all(c.ok for c in candidates):
     return Outcome.BAD
   gain = statistics.fmean(c.accuracy - a for a, c in zip(incumbent, candidates, strict=True) if a is not None)
-  return Outcome.ACCEPT if exceeds(gain, rules.micro_margin) else Outcome.BAD
+  return Outcome.ACCEPT if exceeds(gain, settings.micro_margin) else Outcome.BAD
 
 
 def failures_after(outcome: Outcome, failures: int) -> int:
-  """Failures since the last acceptance; a neutral candidate neither counts nor resets them."""
+  """Returns the failures since the last acceptance; a neutral candidate neither counts nor resets them."""
   return 0 if outcome.accepted else failures + (outcome is Outcome.BAD)
 
 
-def shrink(space: ChainSpace, task: Task, architecture: ChainArchitecture, limit: int) -> ChainArchitecture | None:
-  """The widest form of the architecture, no wider than it is, with at most `limit` parameters; None where width 1 has more.
+def shrink(space: Chains, task: Task, architecture: ChainArchitecture, limit: int) -> ChainArchitecture | None:
+  """Returns the architecture at the largest width up to its own with at most `limit` parameters; None if width 1 has more.
 
-  Goes below the space's smallest width, as the published code does.
+  It goes below the space's smallest width, as the published code does.
   """
   for width in range(architecture.width, 0, -1):
     shrunk = dataclasses.replace(architecture, width=width)

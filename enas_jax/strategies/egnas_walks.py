@@ -9,9 +9,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
-from enas_jax.spaces.chain import CONVOLUTION, ChainArchitecture, ChainSpace
+from enas_jax.spaces.chain import CONVOLUTION, ChainArchitecture, Chains
 from enas_jax.strategies import egnas_rules
-from enas_jax.strategies.egnas_rules import Outcome, Rules
+from enas_jax.strategies.egnas_rules import EgnasSettings, Outcome
 from enas_jax.strategies.schedules import Schedules
 from enas_jax.types import Evaluation, Request, Task
 
@@ -51,83 +51,83 @@ class EgnasState:
     return statistics.fmean(known) if known else None
 
   def to_json(self) -> dict[str, Any]:
-    """A plain record."""
+    """Returns a plain record."""
     networks = {name: getattr(self, name) for name in ARCHITECTURES}
     networks = {name: network and network.to_json() for name, network in networks.items()}
     return {**dataclasses.asdict(self), **networks, 'accuracies': list(self.accuracies)}
 
   @classmethod
-  def from_json(cls, record: dict[str, Any], space: ChainSpace) -> EgnasState:
-    """Reads `to_json`."""
+  def from_json(cls, record: dict[str, Any], space: Chains) -> EgnasState:
+    """Reads what `to_json` gives."""
     networks = {name: record[name] and space.from_json(record[name]) for name in ARCHITECTURES}
     return cls(**{**record, **networks, 'accuracies': tuple(record['accuracies'])})
 
 
-def given(value: T | None) -> T:
-  """A field of the state that this phase always has."""
+def not_none(value: T | None) -> T:
+  """Returns a field of the state that this phase always has."""
   assert value is not None
   return value
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class Context:
   """What all phases share."""
 
-  space: ChainSpace
+  settings: EgnasSettings
+  space: Chains
+  schedules: Schedules[ChainArchitecture]
   task: Task
-  rules: Rules
-  schedules: Schedules
 
 
 class Phase(Protocol):
   """One phase of the search: pure functions of the state."""
 
   def requests(self, state: EgnasState) -> tuple[Request, ...]:
-    """What the next decision needs; empty where it is a rejection without training."""
+    """Returns what the next decision needs; nothing if it is a rejection without training."""
 
   def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> tuple[Outcome, Accuracies]:
-    """The outcome, and the accuracies of the network that is then kept."""
+    """Returns the outcome, and the accuracies of the network that is then kept."""
 
   def move(self, state: EgnasState, outcome: Outcome, accuracies: Accuracies) -> EgnasState:
-    """The state after this outcome, an assumed one too."""
+    """Returns the state after this outcome, which may be an assumed one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _DepthWalk:
   """One layer more each step, at the largest width, all layers separable (section 3.1)."""
 
-  setting: Setting
+  context: Context
 
   def requests(self, state: EgnasState) -> tuple[Request, ...]:
     candidate = self._candidate(state)
-    schedules = self.setting.schedules
+    schedules = self.context.schedules
     return (Request(candidate, schedules.of(schedules.depth_epochs(candidate.depth)), phase='depth'),)
 
   def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> tuple[Outcome, Accuracies]:
     (candidate,) = evaluations
-    outcome = egnas_rules.depth_rule(self.setting.rules, state.accuracy, candidate)
+    outcome = egnas_rules.depth_rule(self.context.settings, state.accuracy, candidate)
     return outcome, (candidate.accuracy,) if outcome.accepted else state.accuracies
 
   def move(self, state: EgnasState, outcome: Outcome, accuracies: Accuracies) -> EgnasState:
     candidate = self._candidate(state)
     kept = candidate if outcome.accepted else state.kept
     failures = egnas_rules.failures_after(outcome, state.failures)
-    over = outcome is Outcome.FINISH or failures == self.setting.rules.depth_failures
-    if not over and candidate.depth < self.setting.space.max_depth:
+    over = outcome is Outcome.FINISH or failures == self.context.settings.depth_failures
+    if not over and candidate.depth < self.context.space.max_depth:
       return dataclasses.replace(state, step=state.step + 1, failures=failures, kept=kept, accuracies=accuracies)
     if kept is None:
       return dataclasses.replace(state, phase='done')
     return self._finish(kept, candidate.depth, accuracies)
 
   def _candidate(self, state: EgnasState) -> ChainArchitecture:
-    space = self.setting.space
+    space = self.context.space
     return ChainArchitecture.uniform(space.min_depth + state.step, space.max_width, kernel=space.kernels[0])
 
   def _finish(self, kept: ChainArchitecture, last_depth: int, accuracies: Accuracies) -> EgnasState:
-    if len(self.setting.space.widths) == 1:
+    if len(self.context.space.widths) == 1:
       return EgnasState(phase='baseline', kept=kept, accuracies=accuracies, macro=kept, start=kept)
-    depth = last_depth if self.setting.rules.epochs_continue else kept.depth
-    width_start = self.setting.schedules.depth_epochs(depth)
+    depth = last_depth if self.context.settings.epochs_continue else kept.depth
+    width_start = self.context.schedules.depth_epochs(depth)
     return EgnasState(phase='width', kept=kept, accuracies=accuracies, width_start=width_start)
 
 
@@ -136,46 +136,46 @@ class _WidthWalk:
   """One width step narrower each step, at the found depth (section 3.2).
 
   With the control, each candidate is asked together with the kept network at the candidate's epochs, and compared with
-  that; where the kept network was trained at these epochs before, the request is the same. A failed control leaves the kept
+  that; if the kept network was trained at these epochs before, the request is the same. A failed control leaves the kept
   network's last accuracy as the bar.
   """
 
-  setting: Setting
+  context: Context
 
   def requests(self, state: EgnasState) -> tuple[Request, ...]:
-    schedules = self.setting.schedules
+    schedules = self.context.schedules
     schedule = schedules.of(schedules.width_epochs(state.width_start, state.step + 1))
     networks = [self._candidate(state)]
-    if self.setting.rules.width_control:
-      networks.append(given(state.kept))
+    if self.context.settings.width_control:
+      networks.append(not_none(state.kept))
     return tuple(Request(network, schedule, phase='width') for network in networks)
 
   def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> tuple[Outcome, Accuracies]:
     candidate, *control = evaluations
-    bar = control[0].accuracy if control and control[0].ok else given(state.accuracy)
-    outcome = egnas_rules.width_rule(self.setting.rules, bar, candidate)
+    bar = control[0].accuracy if control and control[0].ok else not_none(state.accuracy)
+    outcome = egnas_rules.width_rule(self.context.settings, bar, candidate)
     return outcome, (candidate.accuracy if outcome.accepted else bar,)
 
   def move(self, state: EgnasState, outcome: Outcome, accuracies: Accuracies) -> EgnasState:
     candidate = self._candidate(state)
     kept = candidate if outcome.accepted else state.kept
     failures = egnas_rules.failures_after(outcome, state.failures)
-    if failures == self.setting.rules.width_failures or candidate.width == self.setting.space.widths[-1]:
+    if failures == self.context.settings.width_failures or candidate.width == self.context.space.widths[-1]:
       return EgnasState(phase='baseline', kept=kept, accuracies=accuracies, macro=kept, start=kept)
     return dataclasses.replace(state, step=state.step + 1, failures=failures, kept=kept, accuracies=accuracies)
 
   def _candidate(self, state: EgnasState) -> ChainArchitecture:
-    return dataclasses.replace(given(state.kept), width=self.setting.space.widths[state.step + 1])
+    return dataclasses.replace(not_none(state.kept), width=self.context.space.widths[state.step + 1])
 
 
 @dataclasses.dataclass(frozen=True)
 class _Baseline:
-  """The macro network at the micro phases' epochs. Where it fails altogether, nothing can be compared: the search ends."""
+  """The macro network at the micro phases' epochs. If it fails altogether, nothing can be compared: the search ends."""
 
-  setting: Setting
+  context: Context
 
   def requests(self, state: EgnasState) -> tuple[Request, ...]:
-    return _replicates(self.setting, given(state.macro), 'operation')
+    return _replicates(self.context, not_none(state.macro), 'operation')
 
   def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> tuple[Outcome, Accuracies]:
     if not any(e.ok for e in evaluations):
@@ -188,56 +188,56 @@ class _Baseline:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Flips:
+class _MicroPhase:
   """One change a step, layer by layer from the input, at matched parameters (section 4).
 
   In the phase 'operation' a layer becomes an ordinary convolution, in the phase 'kernel' it gets each of the space's other
   kernels. The width is shrunk by 1 from that of the phase's start until the parameters are within the slack.
   """
 
-  setting: Setting
+  context: Context
   phase: str
 
   def requests(self, state: EgnasState) -> tuple[Request, ...]:
     candidate = self._candidate(state)
-    return _replicates(self.setting, candidate, self.phase) if candidate else ()
+    return _replicates(self.context, candidate, self.phase) if candidate else ()
 
   def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> tuple[Outcome, Accuracies]:
-    outcome = egnas_rules.micro_rule(self.setting.rules, state.accuracies, evaluations)
+    outcome = egnas_rules.micro_rule(self.context.settings, state.accuracies, evaluations)
     return outcome, tuple(e.accuracy for e in evaluations) if outcome.accepted else state.accuracies
 
   def move(self, state: EgnasState, outcome: Outcome, accuracies: Accuracies) -> EgnasState:
     kept = self._candidate(state) if outcome.accepted else state.kept
     moved = dataclasses.replace(state, step=state.step + 1, kept=kept, accuracies=accuracies)
-    others = len(self.setting.space.kernels) - 1
-    if moved.step < given(kept).depth * (others if self.phase == 'kernel' else 1):
+    others = len(self.context.space.kernels) - 1
+    if moved.step < not_none(kept).depth * (others if self.phase == 'kernel' else 1):
       return moved
     follows = 'kernel' if self.phase == 'operation' and others else 'done'
     return dataclasses.replace(moved, phase=follows, step=0, start=kept)
 
   def _candidate(self, state: EgnasState) -> ChainArchitecture | None:
-    space, task = self.setting.space, self.setting.task
-    kept, start = given(state.kept), given(state.start)
+    space, task = self.context.space, self.context.task
+    kept, start = not_none(state.kept), not_none(state.start)
     if self.phase == 'operation':
       changed = kept.with_layer(state.step, operation=CONVOLUTION)
     else:
       layer, other = divmod(state.step, len(space.kernels) - 1)
       changed = kept.with_layer(layer, kernel=space.kernels[other + 1])
-    limit = space.num_params(start, task) + self.setting.rules.parameter_slack
+    limit = space.num_params(start, task) + self.context.settings.parameter_slack
     return egnas_rules.shrink(space, task, dataclasses.replace(changed, width=start.width), limit)
 
 
-def _replicates(setting: Setting, architecture: ChainArchitecture, phase: str) -> tuple[Request, ...]:
-  schedule = setting.schedules.of_micro()
-  return tuple(Request(architecture, schedule, r, phase) for r in range(setting.rules.micro_replicates))
+def _replicates(context: Context, architecture: ChainArchitecture, phase: str) -> tuple[Request, ...]:
+  schedule = context.schedules.of_micro()
+  return tuple(Request(architecture, schedule, r, phase) for r in range(context.settings.micro_replicates))
 
 
-def phases(setting: Setting) -> dict[str, Phase]:
-  """The phases by the name that the state holds."""
+def phases(context: Context) -> dict[str, Phase]:
+  """Returns the phases by the name that the state holds."""
   return {
-      'depth': _DepthWalk(setting),
-      'width': _WidthWalk(setting),
-      'baseline': _Baseline(setting),
-      'operation': _Flips(setting, 'operation'),
-      'kernel': _Flips(setting, 'kernel'),
+      'depth': _DepthWalk(context),
+      'width': _WidthWalk(context),
+      'baseline': _Baseline(context),
+      'operation': _MicroPhase(context, 'operation'),
+      'kernel': _MicroPhase(context, 'kernel'),
   }

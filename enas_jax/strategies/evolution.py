@@ -24,51 +24,58 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from enas_jax.errors import UserError
-from enas_jax.spaces.base import SearchSpace
 from enas_jax.spaces.chain import ChainArchitecture
+from enas_jax.strategies.base import Needs
 from enas_jax.strategies.budget import Budget
-from enas_jax.strategies.evolution_rules import EvolutionState, Member, Rules, Stage, most_accurate, non_dominated, tournament
-from enas_jax.strategies.schedules import Schedules
-from enas_jax.strategies.summary import summary
-from enas_jax.types import Evaluation, Request, Task
+from enas_jax.strategies.evolution_rules import (
+    EvolutionSettings,
+    EvolutionState,
+    Member,
+    Stage,
+    most_accurate,
+    non_dominated,
+    tournament,
+)
+from enas_jax.strategies.history import best_of, work_left
+from enas_jax.strategies.registration import Setup, register
+from enas_jax.types import Evaluation, Request
 
 
-def from_config(config: ConfigDict, space: SearchSpace, task: Task) -> Evolution:
-  """From `config.evolution`, `config.budget`, `config.epochs` and `config.training`.
-
-  Raises UserError for settings out of range, and where no network of the macro stage is within the limits.
-  """
-  schedules = Schedules.from_config(config, space)
-  return Evolution(schedules, task, Rules(**config.evolution.to_dict()), Budget.from_config(config))
-
-
+@register('evolution', EvolutionSettings, walks=True)
 class Evolution:
   """The strategy; see the module."""
 
-  def __init__(self, schedules: Schedules, task: Task, rules: Rules, budget: Budget):
-    """Takes the space with its schedules, what networks are for, the rules and the budget."""
-    self._schedules = schedules
-    self._rules = rules
-    self._budget = budget
-    self._macro_budget = budget.share(rules.macro_share)
-    self._stage = Stage(schedules.chains, task, rules)
+  needs = Needs()  # The space computes parameters and multiply-adds.
+
+  def __init__(self, settings: EvolutionSettings, setup: Setup[ChainArchitecture]) -> None:
+    """Takes the settings and what to search.
+
+    Raises:
+      UserError: the budget has no limit, the space is not of chains, or no network of the macro stage is within the limits.
+    """
+    setup.budget.check_limited()
+    self._settings = settings
+    self._schedules = setup.schedules
+    self._space = setup.schedules.chains
+    self._budget = setup.budget
+    self._macro_budget = setup.budget.share(settings.macro_share)
+    self._stage = Stage(self._space, setup.task, settings)
     if not self._stage.macro_networks:
-      limits = f'max_params {rules.max_params} and max_macs {rules.max_macs}'
+      limits = f'max_params {settings.max_params} and max_macs {settings.max_macs}'
       raise UserError(f'config.evolution: no depth and width is within {limits}; raise them or widen the space downwards')
 
   def init(self, seed: int) -> EvolutionState:
-    """The state before the first question."""
+    """Returns the state before the first question."""
     return EvolutionState(seed=seed)
 
   def ask(self, state: EvolutionState) -> tuple[Sequence[Request], EvolutionState]:
-    """The next networks, at most a batch."""
+    """Returns the next networks, at most a batch."""
     return tuple(self._request(state, network) for network in self._breed(state)), state
 
   def tell(self, state: EvolutionState, evaluations: Sequence[Evaluation]) -> EvolutionState:
-    """Takes the answers to the last `ask`."""
+    """Returns the state after the answers to the last `ask`."""
     networks = self._breed(state)
     members = tuple(
         Member(network, evaluation.accuracy, self._stage.size_of(network))
@@ -78,56 +85,51 @@ class Evolution:
         round=state.round + 1,
         spent=state.spent.add(evaluations),
         seen=state.seen + networks,
-        population=(state.population + members)[-self._rules.population:],
+        population=(state.population + members)[-self._settings.population:],
         archive=non_dominated(state.archive + members)))
 
   def done(self, state: EvolutionState) -> bool:
-    """Whether the budget is used up or nothing new is left."""
+    """Returns whether the budget is used up or nothing new is left."""
     return state.stage == 'done'
 
   def best(self, state: EvolutionState) -> ChainArchitecture | None:
-    """The most accurate network of the stage, or else of the macro stage; None where no candidate succeeded."""
+    """Returns the most accurate network of the stage, or else of the macro stage; None if no candidate has succeeded."""
     member = self._best(state)
     return member.architecture if member else None
 
   def front(self, state: EvolutionState) -> list[dict[str, Any]]:
-    """Each stage's networks that no other one of it dominates, in the order they were found."""
-    names = self._rules.objectives[1:]
+    """Returns each stage's networks that no other one of it dominates, in the order they were found."""
+    names = self._settings.objectives[1:]
     macro, micro = (state.macro_front, state.archive) if state.macro_front else (state.archive, ())
     return [
         {'stage': stage, 'architecture': m.architecture.to_json(), 'accuracy': m.accuracy, name: m.size}
         for name in names for stage, members in (('macro', macro), ('micro', micro)) for m in members]
 
   def outlook(self, state: EvolutionState) -> Sequence[Request]:
-    """The next batch, and for each further evaluation left one of it again, under a replicate of its own.
-
-    What follows the batch hangs on its answers. Where cost alone is limited, only the batch: the least is known.
-    """
-    batch = self.ask(state)[0]
-    count = max(len(batch), self._budget.evaluations - state.spent.evaluations) if batch else 0
-    return tuple(dataclasses.replace(batch[i % len(batch)], replicate=i // len(batch)) for i in range(count))
+    """Returns the next batch, repeated up to the evaluations left."""
+    return work_left(self.ask(state)[0], state.spent, self._budget)
 
   def describe(self, state: EvolutionState) -> str:
-    """The stage and the best network in one line."""
+    """Returns the stage and the best network in one line."""
     member = self._best(state)
-    best = f'best {summary(member.architecture, member.accuracy)}' if member else 'nothing yet'
+    best = best_of(member.architecture, member.accuracy) if member else best_of(None, 0.0)
     return f"{'done' if self.done(state) else state.stage + ' evolution'}: {best}, {state.spent.evaluations} evaluations"
 
   def to_json(self, state: EvolutionState) -> dict[str, Any]:
-    """The state as a plain record."""
+    """Returns the state as a plain record."""
     return state.to_json()
 
   def from_json(self, record: Mapping[str, Any]) -> EvolutionState:
-    """Reads `to_json`."""
-    return EvolutionState.from_json(record, self._schedules.space)
+    """Reads what `to_json` gives."""
+    return EvolutionState.from_json(record, self._space)
 
   def _breed(self, state: EvolutionState) -> tuple[ChainArchitecture, ...]:
     if self.done(state):
       return ()
     rng = np.random.default_rng([state.seed, state.round])
     taken, networks = set(state.seen), []
-    for _ in range(self._limit(state).room(state.spent, self._rules.batch)):
-      network = self._propose(state, len(taken) < self._rules.population, taken, rng)
+    for _ in range(self._limit(state).room(state.spent, self._settings.batch)):
+      network = self._propose(state, len(taken) < self._settings.population, taken, rng)
       if network is None:
         break
       taken.add(network)
@@ -137,7 +139,7 @@ class Evolution:
   def _propose(
       self, state: EvolutionState, initial: bool, taken: set[ChainArchitecture], rng: np.random.Generator,
   ) -> ChainArchitecture | None:
-    """A network not taken yet: of the initial population, or a child. None where none is left."""
+    """Returns a network not taken yet, of the initial population or a child; None if none is left."""
     winner = state.macro_winner and state.macro_winner.architecture
     if winner and not taken:
       return winner
@@ -146,7 +148,7 @@ class Evolution:
     if initial:
       parents = [winner, *parents] if winner else []
     elif parents:
-      parents.insert(0, tournament(state.population, self._rules, rng).architecture)
+      parents.insert(0, tournament(state.population, self._settings, rng).architecture)
     for parent in (*parents, winner) if winner else parents:
       children = [n for n in self._stage.neighbours(parent, state.stage) if n not in taken]
       if children:
@@ -159,7 +161,7 @@ class Evolution:
     return Request(network, schedule, phase=state.stage)
 
   def _limit(self, state: EvolutionState) -> Budget:
-    """The stage's limit; where the macro stage has no success at its end, it goes on."""
+    """Returns the stage's limit; a macro stage without a success at its end goes on."""
     overtime = not state.archive and self._macro_budget.used_up(state.spent)
     return self._macro_budget if state.stage == 'macro' and not overtime else self._budget
 

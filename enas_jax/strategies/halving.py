@@ -21,116 +21,151 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-from ml_collections import ConfigDict
+from typing import Any, Generic
 
 from enas_jax.errors import UserError
-from enas_jax.spaces.base import SearchSpace
-from enas_jax.strategies.random import draw
-from enas_jax.strategies.schedules import Schedules
-from enas_jax.strategies.summary import summary
-from enas_jax.types import Architecture, Evaluation, Request, Schedule, Task
+from enas_jax.settings import at_least
+from enas_jax.strategies.base import Needs, TableFacts, no_front
+from enas_jax.strategies.history import best_of, draw
+from enas_jax.strategies.registration import Setup, register
+from enas_jax.types import A, Evaluation, Request, Schedule
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HalvingState:
-  """The networks drawn, and what each rung told: accuracies in the order asked for, None for a failed one."""
+class Settings:
+  """The settings of successive halving (`config.halving`).
 
-  networks: tuple[Architecture, ...]
+  Attributes:
+    candidates: how many networks are drawn for the first rung, >= 1.
+    fidelities: the epochs of each rung in rising order, each a training of its own; () for parts of one training.
+    factor: a rung keeps one in this many, >= 2. Without fidelities it trains this many times as long as the one before it.
+  """
+
+  candidates: int = 9
+  fidelities: tuple[int, ...] = ()
+  factor: int = 3
+
+  def __post_init__(self) -> None:
+    """Raises UserError for a value out of range."""
+    at_least(self, 1, 'candidates', prefix='config.halving')
+    at_least(self, 2, 'factor', prefix='config.halving')
+    if self.fidelities and (min(self.fidelities) < 1 or list(self.fidelities) != sorted(set(self.fidelities))):
+      raise UserError(
+          f'config.halving.fidelities {self.fidelities} do not rise from 1 on; give for example (12, 200), or ()')
+
+  def for_table(self, table: TableFacts) -> Settings:
+    """Returns the settings with the table's fidelities, and as many candidates as the budget has for all rungs.
+
+    Raises:
+      UserError: the table has one fidelity, or the budget is less than one network costs on its way through all of them.
+    """
+    if len(table.fidelities) < 2:
+      raise UserError(f'strategy halving: {table.name} has one fidelity of {table.dataset}; take another strategy')
+
+    def cost(count: int) -> float:
+      return sum(max(1, count // self.factor**k) * table.costs[epochs] for k, epochs in enumerate(table.fidelities))
+
+    if cost(1) > table.queries:
+      raise UserError(f'strategy halving: {table.queries} queries are fewer than the {cost(1):g} of one network on its way '
+                      'through all fidelities; give more')
+    candidates = 1
+    while candidates < table.rows and cost(candidates + 1) <= table.queries:
+      candidates += 1
+    return dataclasses.replace(self, fidelities=table.fidelities, candidates=candidates)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HalvingState(Generic[A]):
+  """Where halving stands.
+
+  Attributes:
+    networks: those drawn.
+    results: what each rung told: accuracies in the order asked for, None for a failed one.
+  """
+
+  networks: tuple[A, ...]
   results: tuple[tuple[float | None, ...], ...] = ()
 
 
-def from_config(config: ConfigDict, space: SearchSpace, task: Task) -> Halving:
-  """From `config.halving`, `config.epochs` and `config.training`. Raises UserError for a bad setting."""
-  del task
-  for name, least in (('candidates', 1), ('factor', 2)):
-    if config.halving[name] < least:
-      raise UserError(f'config.halving.{name} {config.halving[name]} is below {least}; give at least {least}')
-  fidelities = tuple(config.halving.fidelities)
-  if fidelities and (min(fidelities) < 1 or list(fidelities) != sorted(set(fidelities))):
-    raise UserError(f'config.halving.fidelities {fidelities} do not rise from 1 on; give for example (12, 200), or ()')
-  return Halving(Schedules.from_config(config, space), config.halving.candidates, config.halving.factor, fidelities)
+@register('halving', Settings)
+@dataclasses.dataclass(frozen=True)
+class Halving(Generic[A]):
+  """The strategy; see the module. Its attributes are its settings and what it is made for."""
 
+  settings: Settings
+  setup: Setup[A]
 
-class Halving:
-  """The strategy; see the module."""
+  front = no_front
 
-  def __init__(self, schedules: Schedules, candidates: int, factor: int, fidelities: Sequence[int] = ()):
-    """Takes the space with its schedules, how many networks the first rung has, one in how many goes on, and epochs by rung."""
-    self._space = schedules.space
-    self._schedules = schedules
-    self._candidates = candidates
-    self._factor = factor
-    self._fidelities = tuple(fidelities)
+  @property
+  def needs(self) -> Needs:
+    """The given fidelities; without, parts of trainings."""
+    fidelities = self.settings.fidelities
+    return Needs(fidelities=fidelities, parts=not fidelities, setting='halving.fidelities')
 
-  def init(self, seed: int) -> HalvingState:
-    """The state before the first question: all networks are drawn, fewer where the space is smaller."""
-    return HalvingState(networks=draw(self._space, seed, (), self._candidates))
+  def init(self, seed: int) -> HalvingState[A]:
+    """Returns the state before the first question: all networks are drawn, fewer if the space is smaller."""
+    return HalvingState(networks=draw(self.setup.space, seed, (), self.settings.candidates))
 
-  def ask(self, state: HalvingState) -> tuple[Sequence[Request], HalvingState]:
-    """A whole rung: none of its networks depends on another's answer."""
+  def ask(self, state: HalvingState[A]) -> tuple[Sequence[Request], HalvingState[A]]:
+    """Returns a whole rung: none of its networks depends on another's answer."""
     return self._requests(state, self._places(state), len(state.results)), state
 
-  def tell(self, state: HalvingState, evaluations: Sequence[Evaluation]) -> HalvingState:
-    """Takes the answers to the last `ask`."""
+  def tell(self, state: HalvingState[A], evaluations: Sequence[Evaluation]) -> HalvingState[A]:
+    """Returns the state after the answers to the last `ask`."""
     answers = tuple(
         evaluation.accuracy if evaluation.ok else None
         for _, evaluation in zip(self._places(state), evaluations, strict=True))
     return dataclasses.replace(state, results=(*state.results, answers))
 
-  def done(self, state: HalvingState) -> bool:
-    """Whether the last rung was told, or all of a rung failed."""
+  def done(self, state: HalvingState[A]) -> bool:
+    """Returns whether the last rung was told, or all of a rung failed."""
     return not self._places(state)
 
-  def best(self, state: HalvingState) -> Architecture | None:
-    """The network that came furthest and was most accurate there, or None where none is without a failure."""
+  def best(self, state: HalvingState[A]) -> A | None:
+    """Returns the network that came furthest and was most accurate there, or None if all have failed."""
     best = self._best(state)
     return best and best[0]
 
-  def front(self, state: HalvingState) -> list[dict[str, Any]]:
-    """Empty: accuracy is the only objective."""
-    del state
-    return []
-
-  def outlook(self, state: HalvingState) -> Sequence[Request]:
-    """This rung, and those after it with the first networks in the places of the best."""
-    places, requests = self._places(state), []
+  def outlook(self, state: HalvingState[A]) -> Sequence[Request]:
+    """Returns this rung, and those after it with the first networks in the places of the best."""
+    places = self._places(state)
+    requests: list[Request] = []
     for rung in range(len(state.results), self._rungs(state)):
       requests += self._requests(state, places, rung)
       places = places[:self._kept(len(places))]
     return tuple(dict.fromkeys(requests))
 
-  def describe(self, state: HalvingState) -> str:
-    """The rung and the best network in one line."""
+  def describe(self, state: HalvingState[A]) -> str:
+    """Returns the rung and the best network in one line."""
     best = self._best(state)
     rung = 'done' if self.done(state) else f'rung {len(state.results) + 1} of {self._rungs(state)}'
-    return f"halving, {rung}: {f'best {summary(*best)}' if best else 'nothing yet'}"
+    return f'halving, {rung}: {best_of(*(best or (None, 0.0)))}'
 
-  def to_json(self, state: HalvingState) -> dict[str, Any]:
-    """The state as a plain record."""
+  def to_json(self, state: HalvingState[A]) -> dict[str, Any]:
+    """Returns the state as a plain record."""
     return {'networks': [a.to_json() for a in state.networks], 'results': [list(answers) for answers in state.results]}
 
-  def from_json(self, record: Mapping[str, Any]) -> HalvingState:
-    """Reads `to_json`."""
-    networks = tuple(self._space.from_json(a) for a in record['networks'])
+  def from_json(self, record: Mapping[str, Any]) -> HalvingState[A]:
+    """Reads what `to_json` gives."""
+    networks = tuple(self.setup.space.from_json(a) for a in record['networks'])
     return HalvingState(networks=networks, results=tuple(tuple(answers) for answers in record['results']))
 
   def _kept(self, count: int) -> int:
-    """How many of a rung's networks go on."""
-    return max(1, count // self._factor)
+    """Returns how many of a rung's networks go on."""
+    return max(1, count // self.settings.factor)
 
-  def _rungs(self, state: HalvingState) -> int:
-    """How many rungs there are; failures do not change it, so that a rung's epochs do not hang on them."""
-    if self._fidelities:
-      return len(self._fidelities)
+  def _rungs(self, state: HalvingState[A]) -> int:
+    """Returns how many rungs there are; failures do not change it, so that a rung's epochs do not depend on them."""
+    if self.settings.fidelities:
+      return len(self.settings.fidelities)
     count, rungs = len(state.networks), 1
     while count > 1:
       count, rungs = self._kept(count), rungs + 1
     return rungs
 
-  def _rung_places(self, state: HalvingState) -> Iterator[tuple[int, ...]]:
-    """The places in the draw of each rung's networks: of those told, and of the survivors of the last."""
+  def _rung_places(self, state: HalvingState[A]) -> Iterator[tuple[int, ...]]:
+    """Yields the places in the draw of each rung's networks: of those told, and of the survivors of the last."""
     places = tuple(range(len(state.networks)))
     for answers in state.results:
       yield places
@@ -139,13 +174,13 @@ class Halving:
       places = tuple(sorted(ranked[:self._kept(len(places))]))
     yield places
 
-  def _places(self, state: HalvingState) -> tuple[int, ...]:
-    """The places in the draw of the networks to ask for; none when done."""
+  def _places(self, state: HalvingState[A]) -> tuple[int, ...]:
+    """Returns the places in the draw of the networks to ask for; none when done."""
     *_, places = self._rung_places(state)
     return places if len(state.results) < self._rungs(state) else ()
 
-  def _best(self, state: HalvingState) -> tuple[Architecture, float] | None:
-    """The best network and its accuracy in its last rung."""
+  def _best(self, state: HalvingState[A]) -> tuple[A, float] | None:
+    """Returns the best network and its accuracy in its last rung."""
     standing: dict[int, tuple[int, float]] = {}
     for rung, (places, answers) in enumerate(zip(self._rung_places(state), state.results, strict=False)):
       for place, accuracy in zip(places, answers, strict=True):
@@ -158,14 +193,14 @@ class Halving:
     place = max(standing, key=lambda p: standing[p])  # Of equals the first drawn: none enters after the first rung.
     return state.networks[place], standing[place][1]
 
-  def _requests(self, state: HalvingState, places: Sequence[int], rung: int) -> tuple[Request, ...]:
+  def _requests(self, state: HalvingState[A], places: Sequence[int], rung: int) -> tuple[Request, ...]:
     later = self._rungs(state) - 1 - rung
     return tuple(Request(a, self._schedule(a, later), phase=f'rung {rung + 1}') for a in (state.networks[p] for p in places))
 
-  def _schedule(self, network: Architecture, later: int) -> Schedule:
-    """The network's schedule in a rung with so many after it. A stop at its end is none: a whole training has one name."""
-    if self._fidelities:
-      return self._schedules.of(self._fidelities[-1 - later])
-    whole = self._schedules.of_macro(network)
-    stop = max(1, round(whole.epochs / self._factor**later))
+  def _schedule(self, network: A, later: int) -> Schedule:
+    """Returns the schedule in a rung with `later` rungs after it. A whole training has no stop, so that it has one name."""
+    if self.settings.fidelities:
+      return self.setup.schedules.of(self.settings.fidelities[-1 - later])
+    whole = self.setup.schedules.of_macro(network)
+    stop = max(1, round(whole.epochs / self.settings.factor**later))
     return whole if stop == whole.epochs else dataclasses.replace(whole, stop_epoch=stop)

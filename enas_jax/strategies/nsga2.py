@@ -16,134 +16,98 @@ Rules of its own
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Generic
 
 import moocore
 import numpy as np
-from ml_collections import ConfigDict
 
 from enas_jax.errors import UserError
+from enas_jax.settings import at_least
 from enas_jax.spaces.base import SearchSpace
-from enas_jax.strategies.budget import Budget
-from enas_jax.strategies.history import History, breed_new, work_left
-from enas_jax.strategies.random import draw
-from enas_jax.strategies.schedules import Schedules
-from enas_jax.types import Architecture, Evaluation, Request, Task
+from enas_jax.strategies.base import TableFacts
+from enas_jax.strategies.history import History, breed_new, draw_new
+from enas_jax.strategies.history_strategy import HistoryStrategy
+from enas_jax.strategies.registration import Setup, register
+from enas_jax.types import A
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Nsga2State:
-  """All that was told, and the living members, the best first."""
+class Settings:
+  """The settings of NSGA-II (`config.nsga2`).
 
-  history: History
-  population: tuple[Architecture, ...] = ()
+  Attributes:
+    objectives: accuracy, which is maximised, and other metrics of the evaluations, which are minimised.
+    population: how many networks live, >= 1; as many are drawn at random first.
+    batch: how many children are bred and selected from at once, >= 1; as many as the population is the published algorithm.
+  """
+
+  objectives: tuple[str, ...] = ('accuracy', 'params')
+  population: int = 20
+  batch: int = 4
+
+  def __post_init__(self) -> None:
+    """Raises UserError for a value out of range."""
+    at_least(self, 1, 'population', 'batch', prefix='config.nsga2')
+    if self.objectives[:1] != ('accuracy',) or len(set(self.objectives)) < max(2, len(self.objectives)):
+      raise UserError(f'config.nsga2.objectives {self.objectives} are not accuracy and others, each once; give for example '
+                      "('accuracy', 'params')")
+
+  def for_table(self, table: TableFacts) -> Settings:
+    """Returns the settings with the objectives of the comparison, if it has some."""
+    return dataclasses.replace(self, objectives=table.objectives) if table.objectives else self
 
 
-def from_config(config: ConfigDict, space: SearchSpace, task: Task) -> Nsga2:
-  """From `config.nsga2`, `config.budget`, `config.epochs` and `config.training`. Raises UserError for a bad setting."""
-  del task
-  settings = config.nsga2.to_dict()
-  objectives = settings['objectives'] = tuple(settings['objectives'])
-  for name in ('population', 'batch'):
-    if settings[name] < 1:
-      raise UserError(f'config.nsga2.{name} {settings[name]} is below 1; give at least 1')
-  if objectives[:1] != ('accuracy',) or len(set(objectives)) < max(2, len(objectives)):
-    raise UserError(
-        f"config.nsga2.objectives {objectives} are not accuracy and others, each once; give for example ('accuracy', 'params')")
-  return Nsga2(Schedules.from_config(config, space), Budget.from_config(config), **settings)
+@register('nsga2', Settings)
+def make(settings: Settings, setup: Setup[A]) -> HistoryStrategy[A, tuple[A, ...]]:
+  """Returns the strategy. Raises UserError for a budget without a limit."""
+  breeder = Breeder(settings, setup.space, getattr(setup.space, 'crossover', None))
+  return HistoryStrategy(setup, breeder, label='NSGA-II', batch=settings.batch, objectives=settings.objectives)
 
 
-class Nsga2:
-  """The strategy; see the module."""
+@dataclasses.dataclass(frozen=True)
+class Breeder(Generic[A]):
+  """The proposer; see the module. Its memory is the living members, the best first."""
 
-  def __init__(self, schedules: Schedules, budget: Budget, *, objectives: Sequence[str], population: int, batch: int):
-    """Takes the space with its schedules, the budget, the objectives, and how many live and are asked for at once."""
-    self._space = schedules.space
-    self._schedules = schedules
-    self._budget = budget
-    self._objectives = objectives
-    self._population = population
-    self._batch = batch
+  settings: Settings
+  space: SearchSpace[A]
+  crossover: Callable[[A, A, np.random.Generator], A] | None
 
-  def init(self, seed: int) -> Nsga2State:
-    """The state before the first question."""
-    return Nsga2State(history=History(seed=seed))
+  def begin(self) -> tuple[A, ...]:
+    """Returns no members."""
+    return ()
 
-  def ask(self, state: Nsga2State) -> tuple[Sequence[Request], Nsga2State]:
-    """The next of the initial population, or children; at most a batch."""
-    return tuple(Request(a, self._schedules.of_macro(a), phase='nsga2') for a in self._next(state)), state
+  def choose(self, history: History[A], memory: tuple[A, ...], room: int) -> tuple[str, tuple[A, ...]]:
+    """Returns the next of the initial population, or children."""
+    if missing := self.settings.population - len(memory):
+      return 'nsga2', draw_new(self.space, history, min(room, missing))
 
-  def tell(self, state: Nsga2State, evaluations: Sequence[Evaluation]) -> Nsga2State:
-    """Takes the answers to the last `ask`. Raises UserError where one lacks an objective."""
-    asked = self._next(state)
-    history = state.history.add(asked, evaluations, self._objectives)
-    members = (*state.population, *(a for a in asked if history.answers[a]))
-    order = crowded_order(self._costs(history, members))
-    return Nsga2State(history=history, population=tuple(members[i] for i in order[:self._population]))
+    def parent(rng: np.random.Generator) -> A:
+      return memory[min(rng.integers(len(memory), size=2))]  # The best come first.
 
-  def done(self, state: Nsga2State) -> bool:
-    """Whether the budget is used up, or the whole space has been seen."""
-    return state.history.over(self._budget, self._space)
+    def child(rng: np.random.Generator) -> A:
+      start = self.crossover(parent(rng), parent(rng), rng) if self.crossover else parent(rng)
+      return self.space.mutate(start, rng)
 
-  def best(self, state: Nsga2State) -> Architecture | None:
-    """The most accurate network, or None where no candidate succeeded."""
-    return state.history.best()
+    return 'nsga2', breed_new(self.space, history, room, child)
 
-  def front(self, state: Nsga2State) -> list[dict[str, Any]]:
-    """Of all networks told those that no other one dominates, in the order they were found; of equals the first.
+  def learn(self, history: History[A], memory: tuple[A, ...], asked: Sequence[A]) -> tuple[A, ...]:
+    """Returns the best of the members and of those asked for that succeeded."""
+    members = (*memory, *(a for a in asked if history.answers[a]))
+    order = crowded_order(history.costs(members, self.settings.objectives))
+    return tuple(members[i] for i in order[:self.settings.population])
 
-    Plain records of `stage` ('search'), `architecture`, and each objective by its name; accuracy is a fraction.
-    """
-    history, members = state.history, state.history.successes()
-    first = moocore.is_nondominated(self._costs(history, members))
-    return [
-        {'stage': 'search', 'architecture': a.to_json(), **dict(zip(self._objectives, history.answers[a], strict=True))}
-        for a, kept in zip(members, first, strict=True) if kept]
+  def to_json(self, memory: tuple[A, ...]) -> list[dict[str, Any]]:
+    """Returns the members' records."""
+    return [a.to_json() for a in memory]
 
-  def outlook(self, state: Nsga2State) -> Sequence[Request]:
-    """The next batch, repeated up to the evaluations left."""
-    return work_left(self.ask(state)[0], state.history, self._budget)
-
-  def describe(self, state: Nsga2State) -> str:
-    """The most accurate network in one line."""
-    return state.history.describe('NSGA-II')
-
-  def to_json(self, state: Nsga2State) -> dict[str, Any]:
-    """The state as a plain record."""
-    return {'history': state.history.to_json(), 'population': [a.to_json() for a in state.population]}
-
-  def from_json(self, record: Mapping[str, Any]) -> Nsga2State:
-    """Reads `to_json`."""
-    population = tuple(self._space.from_json(a) for a in record['population'])
-    return Nsga2State(history=History.from_json(record['history'], self._space), population=population)
-
-  def _next(self, state: Nsga2State) -> tuple[Architecture, ...]:
-    history, population = state.history, state.population
-    room = self._budget.room(history.spent, self._batch)
-    missing = self._population - len(population)
-    if missing:
-      return draw(self._space, history.seed, tuple(history.answers), min(room, missing))
-    crossover = getattr(self._space, 'crossover', None)
-
-    def parent(rng: np.random.Generator) -> Architecture:
-      return population[min(rng.integers(len(population), size=2))]  # The best come first.
-
-    def child(rng: np.random.Generator) -> Architecture:
-      start = crossover(parent(rng), parent(rng), rng) if crossover else parent(rng)
-      return self._space.mutate(start, rng)
-
-    return breed_new(self._space, history, room, child)
-
-  def _costs(self, history: History, members: Sequence[Architecture]) -> np.ndarray:
-    """Values [N, M], all to be minimised."""
-    values = np.array([history.answers[a] for a in members], float).reshape(-1, len(self._objectives))
-    values[:, 0] *= -1  # Accuracy.
-    return values
+  def from_json(self, record: Any) -> tuple[A, ...]:
+    """Reads what `to_json` gives."""
+    return tuple(self.space.from_json(a) for a in record)
 
 
 def crowded_order(costs: np.ndarray) -> np.ndarray:
-  """Places of the points [N, M], all minimised, by rank of front, then by falling crowding distance; of equals the first."""
+  """Returns the places of the points [N, M], all minimised, by rank of front, then by falling crowding distance, stable."""
   ranks = moocore.pareto_rank(costs)
   distances = np.zeros(len(costs))
   for rank in np.unique(ranks):
@@ -153,9 +117,9 @@ def crowded_order(costs: np.ndarray) -> np.ndarray:
 
 
 def crowding_distance(costs: np.ndarray) -> np.ndarray:
-  """Of each point [N, M] of a front, the sum over objectives of the gap between its neighbours, as a share of the range.
+  """Returns for each point [N, M] of a front the sum over objectives of the gap between its neighbours, in shares of the range.
 
-  Infinite at an objective's ends (Deb et al. 2002, section III-B).
+  It is infinite at an objective's ends (Deb et al. 2002, section III-B).
   """
   distances = np.zeros(len(costs))
   for values in costs.T:
