@@ -1,7 +1,7 @@
 """The settings of a search, with the values of the default one: a few minutes on a laptop.
 
-What is general stands here. The settings of a space, a strategy or an estimator stand beside it, as the fields of a dataclass with
-their meaning, and are the group of its name: `config.chain`, `config.egnas`, `config.table`. A plugin's are added likewise.
+What is general stands here. The settings of a space, a strategy or an estimator stand beside it, as the fields of a dataclass
+with their meaning, and are the group of its name: `config.chain`, `config.egnas`, `config.table`. A plugin's are added likewise.
 
 A config file (`--config=FILE.py`, see experiments/) starts from `get_config()` and changes fields; flags change them once
 more (`--config.seed=1`). What concerns the machine and cannot change a result (folders, devices) is a flag of the command
@@ -19,7 +19,7 @@ from enas_jax.estimators import ESTIMATORS
 from enas_jax.registry import Registry
 from enas_jax.settings import group
 from enas_jax.spaces import SPACES
-from enas_jax.strategies import STRATEGIES
+from enas_jax.strategies import STRATEGIES, Budget, Epochs
 
 
 def get_config() -> ConfigDict:
@@ -54,77 +54,11 @@ def get_config() -> ConfigDict:
   config.training.keep_last_batch = False
   config.training.best_epoch = False
 
-  config.epochs = ConfigDict()  # The architecture-aware part of the schedule; see strategies/schedules.py.
-  config.epochs.first = 2  # At the space's smallest depth and largest width; in spaces without them, of every candidate.
-  config.epochs.per_layer = 1  # More for each layer more.
-  config.epochs.per_width_step = 0  # More for each width step narrower. (The paper's 2 has the kept network trained anew, too.)
-  config.epochs.micro = 2  # For every candidate of the micro phase.
-  config.epochs.final = 24  # For the winner.
+  config.epochs = group(Epochs)  # The architecture-aware part of the schedule.
+  config.budget = group(Budget)  # How much a search may spend.
 
-  config.budget = ConfigDict()  # Of all strategies but EG-NAS and halving, which end by their own rules. 0: no limit.
-  config.budget.evaluations = 30
-  config.budget.train_macs = 0.0  # Multiply-adds of training, in all.
-
-  for registry in (SPACES, ESTIMATORS):
+  for registry in (SPACES, STRATEGIES, ESTIMATORS):
     _add_groups(config, registry)
-  # BEGIN until strategies
-  config.egnas = ConfigDict()  # See strategies/egnas.py.
-  config.egnas.window = 4  # Candidates of a walk asked for at once; changes the cost, never a decision.
-  config.egnas.micro_window = 1  # Likewise of the micro phases, where an acceptance makes those asked with it worthless.
-  config.egnas.depth_gain = 0.005  # A deeper net is accepted at this much more accuracy,
-  config.egnas.depth_loss = 0.005  # and counted as a failure at this much less.
-  config.egnas.depth_failures = 2  # The walk stops at this many failures since the last acceptance.
-  config.egnas.width_tolerance = 0.0  # Accuracy that a narrower net may lose.
-  config.egnas.width_failures = 4
-  config.egnas.target_accuracy = 0.999  # The depth walk stops where an accepted net reaches this,
-  config.egnas.target_train_accuracy = 0.995  # or this on the training part.
-  config.egnas.parameter_slack = 100  # Parameters that a micro candidate may exceed its baseline by.
-  config.egnas.epochs_continue = False  # Quirk: the width walk's epochs go on from the last depth step's, failed ones too.
-  config.egnas.width_control = True  # Compare a narrower net with the kept one at equal epochs.
-  config.egnas.micro_replicates = 2  # Seeds a micro decision averages over.
-  config.egnas.micro_margin = 0.005  # Accuracy that a micro change must gain.
-
-  config.evolution = ConfigDict()  # See strategies/evolution.py.
-  config.evolution.population = 8
-  config.evolution.batch = 2  # Children asked for at once.
-  config.evolution.tournament = 3
-  config.evolution.macro_share = 0.5  # Of the budget, for depth and width; the rest for operations and kernels.
-  config.evolution.objectives = ('accuracy',)  # Or ('accuracy', 'params'), ('accuracy', 'macs').
-  config.evolution.max_params = 0  # Checked before training; 0: no limit.
-  config.evolution.max_macs = 0
-
-  config.halving = ConfigDict()  # See strategies/halving.py.
-  config.halving.candidates = 9  # Networks drawn for the first rung.
-  config.halving.fidelities = ()  # Epochs of each rung, each a training of its own; (): parts of one training, by the factor.
-  config.halving.factor = 3  # A rung keeps one in this many, and trains this many times as long as the one before it.
-
-  config.bananas = ConfigDict()  # See strategies/bananas.py.
-  config.bananas.predictor = 'mlp'  # Or 'gnn', 'trees', 'ridge'; see predictors/.
-  config.bananas.features = placeholder(str)  # Of 'mlp' and 'ridge': 'flat' or 'paths'; None: the predictor's own choice.
-  config.bananas.initial = 10  # Networks drawn at random before the first fit.
-  config.bananas.batch = 10  # Networks asked for at once.
-  config.bananas.candidates = 200  # Mutants to choose from.
-  config.bananas.parents = 10  # The best networks, that are mutated.
-  config.bananas.mutations = 4  # At most, from a parent to a candidate.
-
-  config.regularized_evolution = ConfigDict()  # See strategies/regularized_evolution.py.
-  config.regularized_evolution.population = 50  # Networks alive; as many are drawn at random first.
-  config.regularized_evolution.sample = 10  # Drawn with replacement for a tournament.
-  config.regularized_evolution.batch = 1  # Children asked for at once; 1: the published algorithm.
-
-  config.local_search = ConfigDict()  # See strategies/local_search.py.
-  config.local_search.initial = 10  # Networks drawn for every start; the best of them is where it begins.
-  config.local_search.batch = 4  # Neighbours asked for at once.
-  config.local_search.first_improvement = True  # Move at the first better batch; False: to the best of all neighbours.
-
-  config.nsga2 = ConfigDict()  # See strategies/nsga2.py.
-  config.nsga2.objectives = ('accuracy', 'params')  # Accuracy is maximised, all other metrics minimised.
-  config.nsga2.population = 20
-  config.nsga2.batch = 4  # Children bred and selected from at once; as many as the population: the published algorithm.
-
-  config.random = ConfigDict()  # See strategies/random.py.
-  config.random.batch = 2
-  # END until strategies
   config.chain.update(min_depth=4, max_depth=6, min_width=8, max_width=16)  # The paper's space takes days.
   return config
 

@@ -2,8 +2,8 @@
 
     python -m enas_jax.search --plugin=mine.py --config.strategy=mine --config.mine.sample=5 --workdir=DIR
 
-A file is given by --plugin. A package names its module as an entry point of the group `enas_jax.plugins` and is read wherever it
-is installed. Both are read before the settings are made, so that theirs are among them.
+A file is given by --plugin. A package names its module as an entry point of the group `enas_jax.plugins` and is read wherever
+it is installed. Both are read before the settings are made, so that theirs are among them.
 """
 from __future__ import annotations
 

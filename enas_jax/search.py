@@ -90,7 +90,8 @@ def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progre
   table = looked_up_in(config, space)
   task = task_of(config.table.dataset) if dataset is None else dataset.task
   strategy = strategies.make(config, space if table is None else tables.members(table), task)
-  estimator = estimators.make(config, space, dataset, execution=execution, should_stop=should_stop)
+  estimator = estimators.make(
+      config, space, dataset, needs=strategy.needs, execution=execution, should_stop=should_stop)
   ledger = Ledger(workdir.ledger, space.from_json)
   for notice in filter(None, (workdir.notice, ledger.notice)):
     progress.note(notice)

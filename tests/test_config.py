@@ -40,7 +40,7 @@ def test_a_name_of_a_group_that_there_is_already(monkeypatch, user_error):
     width: int = 3
 
   monkeypatch.setattr(estimators.ESTIMATORS, '_entries', dict(estimators.ESTIMATORS._entries))
-  estimators.register('training', lambda settings, setup: None, Settings)
+  estimators.register('training', Settings)(lambda settings, setup: None)
   with user_error("estimator 'training': config.training is a setting already; give another name"):
     get_config()
 

@@ -49,7 +49,7 @@ def test_it_goes_on_from_where_it_was_stopped(random):
 
 
 def test_the_outlook_is_computed_for_who_wants_it_alone(random, monkeypatch):
-  monkeypatch.setattr(random, 'outlook', None, raising=False)
+  monkeypatch.setattr(type(random), 'outlook', None)
   loop.drive(random, estimator(), random.init(0), loop.InMemory())
 
 

@@ -13,17 +13,16 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from enas_jax import spaces, strategies, tables
-from enas_jax.errors import UserError
 from enas_jax.estimators.table import task_of
 from enas_jax.loop import InMemory, drive
-from enas_jax.strategies import Strategy
+from enas_jax.spaces import SearchSpace
+from enas_jax.strategies import Strategy, TableFacts
 from enas_jax.tables import Table
 from enas_jax.tables.chain_views import chain_view
 from enas_jax.tables.estimator import TableEstimator
 from enas_jax.tables.members import members
 from enas_jax.types import Architecture, Evaluation, Request, Task
 
-WALKERS = ('egnas', 'evolution')  # Strategies that walk in depth and width: they see the table as chains.
 FIELDS = {'strategy', 'seed', 'seconds', 'queries'}  # Of a trial's record.
 CHAINS = ':chains'  # Behind another strategy's name: it sees the chains, too, as a fair control.
 
@@ -80,27 +79,27 @@ def set_up(name: str, benchmark: Benchmark, config: ConfigDict) -> Trial:
   Raises:
     UserError: the strategy is unknown or does not fit the table, or the table lacks the data set or the split.
   """
-  strategy = name.removesuffix(CHAINS)
-  if strategy in WALKERS or strategy != name:
+  data, kind = benchmark.data, name.removesuffix(CHAINS)
+  space: SearchSpace[Any]
+  if strategies.walks(kind) or kind != name:
     space = chain_view(benchmark.space)
     translate = space.translate
   else:
-    space, translate = members(benchmark.data), _same
+    space, translate = members(data), _same
+  fidelities = data.fidelities(benchmark.dataset, benchmark.score)
+  full = fidelities[-1]
   config = config.copy_and_resolve_references()
-  if benchmark.objectives:
-    config.nsga2.objectives = benchmark.objectives
-  estimator = TableEstimator(
-      benchmark.data, benchmark.dataset, score=benchmark.score, budget=benchmark.queries, translate=translate,
-      required=config.nsga2.objectives if strategy == 'nsga2' else ())
-  full = estimator.fidelities[-1]
-  config.strategy = strategy
+  config.strategy = kind
   config.budget.update(evaluations=benchmark.queries, train_macs=0.0)
   config.epochs.update(first=full, per_layer=0, per_width_step=0, micro=full, final=full)
-  config.egnas.update(parameter_slack=10**9, micro_replicates=1)  # Views have no width to pay with; a table answers once.
-  if strategy == 'halving':
-    candidates = _candidates(benchmark, estimator, config.halving.factor)
-    config.halving.update(fidelities=estimator.fidelities, candidates=candidates)
-  return Trial(strategies.make(config, space, benchmark.task), estimator, translate)
+  facts = TableFacts(
+      name=data.name, dataset=benchmark.dataset, rows=len(data), queries=benchmark.queries,
+      costs={epochs: epochs / full for epochs in fidelities}, objectives=benchmark.objectives)
+  strategy = strategies.make(config, space, benchmark.task, table=facts)
+  estimator = TableEstimator(
+      data, benchmark.dataset, score=benchmark.score, budget=benchmark.queries, translate=translate,
+      required=strategy.needs.objectives)
+  return Trial(strategy, estimator, translate)
 
 
 def run(name: str, benchmark: Benchmark, config: ConfigDict, seed: int) -> dict[str, Any]:
@@ -132,20 +131,3 @@ def _find(space: str, table: str | None) -> Table:
 
 def _same(architecture: Architecture) -> Architecture:
   return architecture
-
-
-def _candidates(benchmark: Benchmark, estimator: TableEstimator, factor: int) -> int:
-  """With how many networks halving can begin: as many as the budget has for all rungs."""
-  if len(estimator.fidelities) < 2:
-    raise UserError(f'strategy halving: {benchmark.data.name} has one fidelity of {benchmark.dataset}; take another strategy')
-
-  def cost(count: int) -> float:
-    return sum(max(1, count // factor**k) * estimator.cost(epochs) for k, epochs in enumerate(estimator.fidelities))
-
-  if cost(1) > benchmark.queries:
-    raise UserError(f'strategy halving: {benchmark.queries} queries are fewer than the {cost(1):g} of one network on its way '
-                    'through all fidelities; give more')
-  count = 1
-  while count < len(benchmark.data) and cost(count + 1) <= benchmark.queries:
-    count += 1
-  return count

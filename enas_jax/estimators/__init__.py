@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ml_collections import ConfigDict
 
@@ -18,6 +18,7 @@ from enas_jax.estimators.base import Estimator, Setup
 from enas_jax.registry import Registry, check_methods
 from enas_jax.settings import NoSettings
 from enas_jax.spaces.base import SearchSpace
+from enas_jax.types import Needs
 
 if TYPE_CHECKING:
   from enas_jax.estimators.from_config import execution, training_data
@@ -29,32 +30,41 @@ __all__ = [
 _LAZY = {
     'Execution': 'trained', 'TrainedEstimator': 'trained', 'execution': 'from_config', 'training_data': 'from_config'}
 
-Maker = Callable[[Any, Setup], Estimator]  # From settings and what it is made for.
-ESTIMATORS: Registry[Maker] = Registry('estimator', 'config.estimator')
+Make = Callable[[Any, Setup], Estimator]
+F = TypeVar('F', bound=Make)
+ESTIMATORS: Registry[Make] = Registry('estimator', 'config.estimator')
 
 
-def register(name: str, make: Maker, settings: type[Any] = NoSettings) -> None:
-  """Makes an estimator known as `config.estimator`, with its settings under `config.NAME`.
+def register(name: str, settings: type[Any] = NoSettings) -> Callable[[F], F]:
+  """Returns a decorator that registers a function as the maker of an estimator.
+
+      @estimators.register('my_score', Settings)
+      def make(settings: Settings, setup: Setup) -> Estimator:
+        ...
 
   Args:
-    name: a word of letters, digits and underscores.
-    make: is called with the settings and a `Setup`, and returns the `Estimator`.
+    name: the word for it in `config.estimator`; its settings are those of `config.NAME`.
     settings: a frozen dataclass with a plain default for every field.
 
   Raises:
-    UserError: the name is taken, or the settings are no such class.
+    UserError: the name is taken or no word, or the settings are no such dataclass.
   """
-  ESTIMATORS.add(name, make, settings)
+  def add(make: F) -> F:
+    ESTIMATORS.add(name, make, settings)
+    return make
+
+  return add
 
 
-def make(config: ConfigDict, space: SearchSpace[Any], dataset: Dataset | None = None, *, execution: Execution | None = None,
-         should_stop: Callable[[], bool] = lambda: False) -> Estimator:
+def make(config: ConfigDict, space: SearchSpace[Any], dataset: Dataset | None = None, *, needs: Needs | None = None,
+         execution: Execution | None = None, should_stop: Callable[[], bool] = lambda: False) -> Estimator:
   """Makes the estimator `config.estimator`.
 
   Args:
     config: all settings.
     space: what candidates are members of.
     dataset: the images; None where the estimator needs none.
+    needs: what the strategy needs of the answers (`strategy.needs`); None for accuracy alone.
     execution: how candidates run on this machine; None for what suits it.
     should_stop: is asked now and then whether to stop.
 
@@ -62,12 +72,14 @@ def make(config: ConfigDict, space: SearchSpace[Any], dataset: Dataset | None = 
     UserError: the estimator is unknown, lacks a method, or refuses its settings or the data.
   """
   entry = ESTIMATORS.find(config.estimator)
-  setup = Setup(config=config, space=space, dataset=dataset, execution=execution, should_stop=should_stop)
+  setup = Setup(
+      config=config, space=space, dataset=dataset, execution=execution, should_stop=should_stop, needs=needs or Needs())
   estimator = entry.make(settings_.read(entry.settings, config[entry.name]), setup)
   check_methods(estimator, Estimator, ESTIMATORS.owner(entry.name))
   return estimator
 
 
+@register('trained')
 def _trained(settings: NoSettings, setup: Setup) -> Estimator:
   """Makes the estimator that trains each candidate from scratch."""
   from enas_jax.estimators.from_config import trained  # Brings JAX along.
@@ -75,8 +87,7 @@ def _trained(settings: NoSettings, setup: Setup) -> Estimator:
   return trained(setup)
 
 
-register('trained', _trained)
-register(table.NAME, table.make, table.TableSettings)
+register(table.NAME, table.TableSettings)(table.make)
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from enas_jax.data.dataset import Dataset
 from enas_jax.spaces.base import SearchSpace
-from enas_jax.types import Evaluation, Request
+from enas_jax.types import Evaluation, Needs, Request
 
 if TYPE_CHECKING:
   from enas_jax.estimators.trained import Execution
@@ -50,6 +50,7 @@ class Setup:
     dataset: the images; None where there are none, as in a search on a table whose winner is not trained.
     execution: how candidates run on this machine; None for what suits it.
     should_stop: whether the search was told to stop: ask now and then, and raise `Stopped`.
+    needs: what the strategy needs of the answers.
   """
 
   config: ConfigDict
@@ -57,3 +58,4 @@ class Setup:
   dataset: Dataset | None = None
   execution: Execution | None = None
   should_stop: Callable[[], bool] = lambda: False
+  needs: Needs = dataclasses.field(default_factory=Needs)

@@ -48,15 +48,13 @@ def task_of(dataset: str) -> Task:
 
 def make(settings: TableSettings, setup: Setup) -> TableEstimator:
   """Makes the estimator. Raises UserError where the table lacks what the settings or the strategy ask for."""
-  config = setup.config
-  objectives = config.nsga2.objectives if config.strategy == 'nsga2' else ()
+  needs = setup.needs
   table = tables.find(setup.space, settings.name)
-  estimator = TableEstimator(table, settings.dataset, score=settings.score, required=tuple(objectives))
-  if config.strategy == 'halving' and not config.halving.fidelities:
-    raise UserError(f'config.halving.fidelities (): the table has whole trainings alone; give {estimator.fidelities}')
-  by_rung = config.strategy == 'halving' and config.halving.fidelities
-  for epochs in by_rung or (config.epochs.first,):
+  estimator = TableEstimator(table, settings.dataset, score=settings.score, required=needs.objectives)
+  if needs.parts:
+    raise UserError(f'config.{needs.setting} (): the table has whole trainings alone; give {estimator.fidelities}')
+  for epochs in needs.fidelities or (setup.config.epochs.first,):
     if epochs not in estimator.fidelities:
-      known, field = ' or '.join(map(str, estimator.fidelities)), 'halving.fidelities' if by_rung else 'epochs.first'
-      raise UserError(f'config.{field} {epochs}: the table has trainings of other epochs; give {known}')
+      known = ' or '.join(map(str, estimator.fidelities))
+      raise UserError(f'config.{needs.setting} {epochs}: the table has trainings of other epochs; give {known}')
   return estimator
