@@ -1,7 +1,7 @@
 """The settings of a search, with the values of the default one: a few minutes on a laptop.
 
 What is general stands here. The settings of a space, a strategy or an estimator stand beside it, as the fields of a dataclass
-with their meaning, and are the group of its name: `config.chain`, `config.egnas`, `config.table`. A plugin's are added likewise.
+with their meaning. They are the group of its name: `config.chain`, `config.egnas`, `config.table`. So are a plugin's.
 
 A config file (`--config=FILE.py`, see experiments/) starts from `get_config()` and changes fields; flags change them once
 more (`--config.seed=1`). What concerns the machine and cannot change a result (folders, devices) is a flag of the command

@@ -28,12 +28,17 @@ def one_cpu_device_a_core() -> None:
   Nothing changes where the user has set a number (XLA_FLAGS or JAX_NUM_CPU_DEVICES), or where JAX runs already. It does not
   concern accelerators.
   """
-  flag = '--xla_force_host_platform_device_count'
-  if flag in os.environ.get('XLA_FLAGS', '') or 'JAX_NUM_CPU_DEVICES' in os.environ:
+  if devices_are_set():
     return
   import jax
   with contextlib.suppress(RuntimeError):  # JAX runs already, with the devices that it has.
     jax.config.update('jax_num_cpu_devices', usable_cores())
+
+
+def devices_are_set() -> bool:
+  """Returns whether the user has set how many CPU devices there are."""
+  flag = '--xla_force_host_platform_device_count'
+  return flag in os.environ.get('XLA_FLAGS', '') or 'JAX_NUM_CPU_DEVICES' in os.environ
 
 
 def keep_freed_memory() -> None:

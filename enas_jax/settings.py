@@ -50,6 +50,10 @@ def check_class(settings: type, owner: str) -> None:
     settings()
   except UserError as error:
     raise UserError(f'{owner}: the defaults of {name} are refused: {error}') from error
+  try:
+    group(settings)
+  except (NameError, TypeError) as error:
+    raise UserError(f'{owner}: the annotations of {name} are not to be read: {error}') from error
 
 
 def group(settings: type) -> ConfigDict:
