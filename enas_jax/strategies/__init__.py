@@ -5,7 +5,7 @@ file of the user's own, the decorator alone. The contract test then covers it.
 """
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
@@ -33,6 +33,25 @@ __all__ = [
     'STRATEGIES', 'AdaptsToTable', 'Budget', 'Epochs', 'History', 'HistoryStrategy', 'Memoryless', 'Needs', 'Proposer',
     'Schedules', 'Setup', 'Strategy', 'TableFacts', 'breed_new', 'draw_new', 'make', 'register', 'walks',
 ]
+
+if TYPE_CHECKING:  # A checker then names the method in which a strategy departs from the contract.
+  from enas_jax.spaces.chain import ChainArchitecture
+  from enas_jax.strategies.egnas_walks import EgnasState
+  from enas_jax.strategies.evolution_rules import EvolutionState
+  from enas_jax.strategies.halving import HalvingState
+  from enas_jax.strategies.history_strategy import HistoryState, M
+
+  def _egnas(strategy: egnas.Egnas) -> Strategy[ChainArchitecture, EgnasState]:
+    return strategy
+
+  def _evolution(strategy: evolution.Evolution) -> Strategy[ChainArchitecture, EvolutionState]:
+    return strategy
+
+  def _halving(strategy: halving.Halving[A]) -> Strategy[A, HalvingState[A]]:
+    return strategy
+
+  def _with_history(strategy: HistoryStrategy[A, M]) -> Strategy[A, HistoryState[A, M]]:
+    return strategy
 
 
 def make(config: ConfigDict, space: SearchSpace[A], task: Task, *, table: TableFacts | None = None) -> Strategy[A, Any]:

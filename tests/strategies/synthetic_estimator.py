@@ -3,6 +3,7 @@ import hashlib
 
 import pytest
 
+from enas_jax import strategies
 from enas_jax.config import get_config
 from enas_jax.spaces.chain import ChainSpace
 from enas_jax.types import Evaluation, Task
@@ -45,6 +46,11 @@ def config_with(**changes):
   config = get_config()
   config.update_from_flattened_dict({**SETTINGS, **changes})
   return config
+
+
+def strategy_with(name, space=SPACE, **changes):
+  """The strategy of that name, with changes of settings by dotted name."""
+  return strategies.make(config_with(strategy=name, **changes), space, TASK)
 
 
 def play(strategy, state, answer=estimate, limit=1000):

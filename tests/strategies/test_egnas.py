@@ -5,11 +5,11 @@ import functools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_estimator import PUBLISHED, SPACE, TASK, config_with, estimate, noise, play
+from synthetic_estimator import PUBLISHED, SPACE, TASK, estimate, noise, play, strategy_with
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.chain import ChainArchitecture
-from enas_jax.strategies import egnas
+from enas_jax.strategies.egnas_walks import EgnasState
 from enas_jax.types import Evaluation
 
 PROTOCOLS = {
@@ -22,7 +22,7 @@ PROTOCOLS = {
 
 
 def make(changes, window=1, space=SPACE):
-  return egnas.from_config(config_with(**{**changes, 'egnas.window': window, 'egnas.micro_window': window}), space, TASK)
+  return strategy_with('egnas', space, **{**changes, 'egnas.window': window, 'egnas.micro_window': window})
 
 
 def decisions(strategy, answer):
@@ -178,13 +178,13 @@ def test_outlook_is_the_rest_of_a_walk_that_accepts_nothing_more():
 
 
 def test_a_window_ends_with_its_phase():
-  for _, requests in play(make(PUBLISHED, window=50), egnas.EgnasState()):
+  for _, requests in play(make(PUBLISHED, window=50), EgnasState()):
     assert len({r.phase for r in requests}) <= 1
 
 
 def test_describe():
   strategy = make({})
-  state = egnas.EgnasState(phase='width', kept=ChainArchitecture.uniform(7, 6), accuracies=(0.842,))
+  state = EgnasState(phase='width', kept=ChainArchitecture.uniform(7, 6), accuracies=(0.842,))
   assert strategy.describe(state) == 'width walk: keeps depth 7, width 6 at 84.20 %'
   assert strategy.describe(strategy.init(0)) == 'depth walk: keeps nothing yet'
 

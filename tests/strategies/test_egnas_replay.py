@@ -4,9 +4,8 @@ import pathlib
 
 import pytest
 
-from enas_jax import spaces
+from enas_jax import spaces, strategies
 from enas_jax.config import egnas_paper
-from enas_jax.strategies import egnas
 from enas_jax.types import Evaluation, Task
 
 LOGS = pathlib.Path(__file__).parents[3] / 'shared' / 'data' / 'egnas' / 'search_logs.json'
@@ -39,7 +38,7 @@ def search_and_answers(search, window):
       tuple(c[f] for f in ('phase', 'depth', 'width', 'operations', 'kernels', 'epochs')): Evaluation(
           metrics={'accuracy': c['best_test_acc'] / 100, 'train_accuracy': c['best_train_acc'] / 100})
       for c in search['candidates']}
-  return egnas.from_config(config, spaces.make(config), TASKS[search['dataset']]), logged
+  return strategies.make(config, spaces.make(config), TASKS[search['dataset']]), logged
 
 
 @pytest.mark.skipif(not SEARCHES, reason='the published logs are not beside the repository (../shared/data/egnas)')

@@ -5,12 +5,22 @@ import numpy as np
 import pytest
 from synthetic_estimator import PUBLISHED, SPACE, TASK, config_with
 
+from enas_jax import settings
 from enas_jax.errors import UserError
 from enas_jax.spaces.chain import ChainArchitecture
-from enas_jax.strategies.egnas_rules import Outcome, Rules, depth_rule, failures_after, micro_rule, reaches, shrink, width_rule
+from enas_jax.strategies.egnas_rules import (
+    EgnasSettings,
+    Outcome,
+    depth_rule,
+    failures_after,
+    micro_rule,
+    reaches,
+    shrink,
+    width_rule,
+)
 from enas_jax.types import Evaluation
 
-RULES = Rules(**config_with(**PUBLISHED).egnas.to_dict())
+RULES = settings.read(EgnasSettings, config_with(**PUBLISHED).egnas)
 FAILED = Evaluation(reason='out of memory')
 
 

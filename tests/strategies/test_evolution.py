@@ -1,16 +1,14 @@
-import dataclasses
 import functools
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic_estimator import SPACE, TASK, config_with, estimate, play
+from synthetic_estimator import SPACE, TASK, estimate, play, strategy_with
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.chain import ChainArchitecture, ChainSpace
-from enas_jax.strategies import evolution
-from enas_jax.strategies.evolution_rules import Member, Rules, Stage, non_dominated, tournament
+from enas_jax.strategies.evolution_rules import EvolutionSettings, Member, Stage, non_dominated, tournament
 from enas_jax.types import Evaluation
 
 PLAIN = ChainArchitecture.uniform(3, 4)
@@ -18,7 +16,7 @@ members = st.lists(st.builds(Member, st.just(PLAIN), st.integers(0, 4).map(lambd
 
 
 def search(space=SPACE, **changes):
-  return evolution.from_config(config_with(**{name.replace('__', '.'): v for name, v in changes.items()}), space, TASK)
+  return strategy_with('evolution', space, **{name.replace('__', '.'): v for name, v in changes.items()})
 
 
 def trace(strategy, answer=estimate, seed=0):
@@ -37,7 +35,7 @@ def test_non_dominated_is_what_no_one_dominates(population):
 
 
 def rules(**changes):
-  return dataclasses.replace(Rules(**config_with().evolution.to_dict()), **changes)
+  return EvolutionSettings(**changes)
 
 
 def test_a_tournament_of_all_is_won_by_the_most_accurate():

@@ -5,12 +5,10 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_estimator import SPACE, TASK, config_with, estimate, play
+from synthetic_estimator import SPACE, estimate, play, strategy_with
 
-from enas_jax import strategies
 from enas_jax.errors import UserError
 from enas_jax.spaces.chain import ChainSpace
-from enas_jax.strategies import random
 from enas_jax.types import Evaluation, Schedule
 
 FAILED = Evaluation(reason='made-up failure')
@@ -18,9 +16,8 @@ FAILED = Evaluation(reason='made-up failure')
 
 def search(candidates=9, factor=3, epochs=9, space=SPACE, **changes):
   """Halving with the same epochs for every network, unless `changes` say otherwise."""
-  config = config_with(**{
-      'strategy': 'halving', 'halving.candidates': candidates, 'halving.factor': factor, 'epochs.first': epochs, **changes})
-  return strategies.make(config, space, TASK)
+  return strategy_with('halving', space, **{
+      'halving.candidates': candidates, 'halving.factor': factor, 'epochs.first': epochs, **changes})
 
 
 def table(strategy, rungs, seed=0):
@@ -70,7 +67,7 @@ def test_the_request_is_the_whole_schedule_with_a_stop():
 
 
 def test_networks_are_those_of_random_search():
-  control = random.from_config(config_with(**{'budget.evaluations': 9}), SPACE, TASK)
+  control = strategy_with('random', **{'budget.evaluations': 9})
   drawn = [r.architecture for _, requests in play(control, control.init(5)) for r in requests]
   assert list(search().init(5).networks) == drawn
 

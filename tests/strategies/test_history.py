@@ -5,9 +5,8 @@ import pytest
 from synthetic_estimator import SPACE, estimate
 
 from enas_jax.spaces.chain import ChainSpace
-from enas_jax.strategies.budget import Budget
-from enas_jax.strategies.history import History, breed_new, work_left
-from enas_jax.strategies.random import draw
+from enas_jax.strategies.budget import Budget, Spent
+from enas_jax.strategies.history import History, breed_new, draw, draw_new, work_left
 from enas_jax.types import Evaluation, Request, Schedule
 
 NETWORKS = draw(SPACE, 0, (), 4)
@@ -84,18 +83,18 @@ def test_children_do_not_depend_on_the_batch():
 
 def test_the_work_left_is_the_batch_up_to_the_budget():
   batch = tuple(Request(a, Schedule(epochs=1)) for a in NETWORKS[:2])
-  left = work_left(batch, history(0.5), Budget(8, 0))
+  left = work_left(batch, Spent(1), Budget(evaluations=8))
   assert left[:2] == batch and len({r.key for r in left}) == len(left) == 7
-  assert work_left(batch, history(0.5), Budget(0, 1e9)) == batch
-  assert work_left((), history(0.5), Budget(8, 0)) == ()
+  assert work_left(batch, Spent(1), Budget(evaluations=0, train_macs=1e9)) == batch
+  assert work_left((), Spent(1), Budget(evaluations=8)) == ()
 
 
 def test_it_is_over_with_the_budget_or_the_space():
   told = History(seed=0)
   for count, over in ((29, False), (1, True)):
-    networks = draw(SPACE, 0, tuple(told.answers), count)
+    networks = draw_new(SPACE, told, count)
     told = told.add(networks, [estimate(Request(a, Schedule(epochs=1))) for a in networks])
-    assert told.over(Budget(30, 0), SPACE) == over
+    assert told.over(Budget(evaluations=30), SPACE) == over
   small = ChainSpace(min_depth=3, max_depth=3, min_width=4, max_width=4, kernels=(3,))
   whole = draw(small, 0, (), 8)
-  assert History(seed=0).add(whole, scored(*np.linspace(0, 1, 8))).over(Budget(30, 0), small)
+  assert History(seed=0).add(whole, scored(*np.linspace(0, 1, 8))).over(Budget(evaluations=30), small)

@@ -2,10 +2,9 @@ import functools
 import itertools
 
 import pytest
-from synthetic_estimator import SPACE, TASK, config_with, estimate, play
+from synthetic_estimator import SPACE, estimate, play, strategy_with
 
 from enas_jax.spaces.chain import ChainSpace
-from enas_jax.strategies import local_search, random
 from enas_jax.types import Evaluation, Request
 
 SETTINGS = {'initial': 4, 'batch': 3, 'first_improvement': True}
@@ -15,12 +14,12 @@ both_variants = pytest.mark.parametrize('first', [True, False])
 
 def search(space=SPACE, evaluations=250, **changes):
   settings = {f'local_search.{name}': value for name, value in {**SETTINGS, **changes}.items()}
-  return local_search.from_config(config_with(**settings, **{'budget.evaluations': evaluations}), space, TASK)
+  return strategy_with('local_search', space, **settings, **{'budget.evaluations': evaluations})
 
 
 def score(architecture, answer=estimate):
   """Of a network as the search would ask for it."""
-  return answer(Request(architecture, search()._schedules.of_macro(architecture))).accuracy
+  return answer(Request(architecture, search().setup.schedules.of_macro(architecture))).accuracy
 
 
 def trace(strategy, answer=estimate, seed=0):
@@ -35,11 +34,11 @@ def walks(strategy, answer=estimate, seed=0):
   """The centres of each walk that came to its end."""
   found, walk = [], []
   for state, _ in trace(strategy, answer, seed):
-    if state.centre is None and walk:
+    if state.memory.centre is None and walk:
       found.append(walk)
       walk = []
-    elif state.centre not in (None, *walk):
-      walk.append(state.centre)
+    elif state.memory.centre not in (None, *walk):
+      walk.append(state.memory.centre)
   return found
 
 
@@ -73,42 +72,42 @@ def test_a_walk_climbs_to_a_local_optimum(first):
 @both_variants
 def test_neighbours_of_the_centre_alone_are_asked_for(first):
   for state, requests in trace(search(first_improvement=first)):
-    if state.centre is not None:
-      assert {r.architecture for r in requests} <= set(SPACE.neighbours(state.centre))
+    if state.memory.centre is not None:
+      assert {r.architecture for r in requests} <= set(SPACE.neighbours(state.memory.centre))
 
 
 def test_the_first_better_one_is_moved_to():
   states = [state for state, _ in trace(search(batch=1))]
   improved = 0
   for before, after in itertools.pairwise(states):
-    if before.centre is not None and before.history is not after.history:
+    if before.memory.centre is not None and before.history is not after.history:
       *_, last = after.history.answers
-      if score(last) > score(before.centre):
-        assert score(after.centre) >= score(last)
+      if score(last) > score(before.memory.centre):
+        assert score(after.memory.centre) >= score(last)
         improved += 1
-      elif after.centre is not None:
-        assert after.centre == before.centre
+      elif after.memory.centre is not None:
+        assert after.memory.centre == before.memory.centre
   assert improved >= 5
 
 
 def test_all_neighbours_are_known_before_a_move():
   states = [state for state, _ in trace(search(first_improvement=False, evaluations=400))]
   for before, after in itertools.pairwise(states):
-    if before.centre is not None and after.centre != before.centre:
-      assert set(SPACE.neighbours(before.centre)) <= set(after.history.answers)
+    if before.memory.centre is not None and after.memory.centre != before.memory.centre:
+      assert set(SPACE.neighbours(before.memory.centre)) <= set(after.history.answers)
 
 
 def test_a_start_is_the_best_of_the_first_that_random_search_draws():
-  drawn = random.from_config(config_with(**{'budget.evaluations': 4}), SPACE, TASK)
+  drawn = strategy_with('random', **{'budget.evaluations': 4})
   first = [r.architecture for r in asked(drawn)]
-  state = next(state for state, _ in trace(search()) if state.centre is not None)
-  assert list(state.history.answers) == first and state.centre == max(first, key=score)
+  state = next(state for state, _ in trace(search()) if state.memory.centre is not None)
+  assert list(state.history.answers) == first and state.memory.centre == max(first, key=score)
 
 
 def test_every_start_has_as_many_networks():
   starts, count = [], 0
   for state, requests in trace(search(evaluations=600)):
-    if state.centre is None:
+    if state.memory.centre is None:
       count += len(requests)
     elif count:
       starts.append(count)
@@ -122,7 +121,7 @@ def test_a_start_without_success_draws_on():
     return Evaluation(metrics={'accuracy': 0.5}) if request.architecture.depth == 3 else Evaluation(reason='made-up failure')
 
   for state, _ in trace(search(initial=2, batch=1), others_fail):
-    assert state.centre is None or state.centre.depth == 3
+    assert state.memory.centre is None or state.memory.centre.depth == 3
 
 
 @both_variants

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic_estimator import SPACE, TASK, config_with, estimate, play
+from synthetic_estimator import SPACE, estimate, play, strategy_with
 
 from enas_jax.spaces.chain import ChainArchitecture, ChainSpace
-from enas_jax.strategies import nsga2, random
 from enas_jax.strategies.history import History
+from enas_jax.strategies.history_strategy import HistoryState
 from enas_jax.strategies.hypervolume import hypervolume
-from enas_jax.strategies.nsga2 import Nsga2State, crowded_order, crowding_distance
+from enas_jax.strategies.nsga2 import crowded_order, crowding_distance
 from enas_jax.types import Evaluation
 
 SETTINGS = {'objectives': ('accuracy', 'macs'), 'population': 6, 'batch': 2}
@@ -20,7 +20,7 @@ points = st.integers(2, 3).flatmap(lambda m: st.lists(st.tuples(*[st.integers(0,
 
 def search(space=SPACE, evaluations=40, **changes):
   settings = {f'nsga2.{name}': value for name, value in {**SETTINGS, **changes}.items()}
-  return nsga2.from_config(config_with(**settings, **{'budget.evaluations': evaluations}), space, TASK)
+  return strategy_with('nsga2', space, **settings, **{'budget.evaluations': evaluations})
 
 
 def trace(strategy, answer=estimate, seed=0):
@@ -77,7 +77,7 @@ def test_the_best_of_the_living_and_their_children_survive(batch, failing):
   answer = functools.partial(estimate, failing=failing)
   costs, expected = {}, []
   for state, requests in trace(search(batch=batch), answer):
-    living = list(state.population)
+    living = list(state.memory)
     ranks = dict(zip(expected, plain_ranks([costs[a] for a in expected]), strict=True))
     assert set(living) <= set(expected) and len(living) == min(6, len(expected))
     assert sorted(ranks[a] for a in living) == sorted(ranks.values())[:len(living)]
@@ -114,12 +114,12 @@ def test_best_is_the_most_accurate_of_the_front():
 
 
 def test_it_begins_as_random_search_and_goes_on_with_mutants_of_the_living():
-  drawn = random.from_config(config_with(**{'budget.evaluations': 6}), SPACE, TASK)
+  drawn = strategy_with('random', **{'budget.evaluations': 6})
   strategy = search()
   assert [r.architecture for r in asked(strategy)[:6]] == [r.architecture for r in asked(drawn)]
   for state, requests in trace(strategy):
-    near = {n for a in state.population for n in SPACE.neighbours(a)}
-    assert len(state.population) < 6 or all(r.architecture in near for r in requests)
+    near = {n for a in state.memory for n in SPACE.neighbours(a)}
+    assert len(state.memory) < 6 or all(r.architecture in near for r in requests)
 
 
 def test_the_better_of_two_is_a_parent():
@@ -130,7 +130,7 @@ def test_the_better_of_two_is_a_parent():
   counts = np.zeros(6)
   for seed in range(360):
     history = History(seed=seed).add(networks, [Evaluation(metrics={'accuracy': 0.5, 'macs': 1})] * 6, ('accuracy', 'macs'))
-    child = strategy.ask(Nsga2State(history=history, population=networks))[0][0].architecture
+    child = strategy.ask(HistoryState(history=history, memory=networks))[0][0].architecture
     counts += [child in SPACE.neighbours(a) for a in networks]
   assert counts == pytest.approx([110, 90, 70, 50, 30, 10], abs=30) and counts.sum() == 360
 
@@ -151,11 +151,11 @@ def test_parents_are_recombined_where_the_space_can():
   space = Crossing(**dataclasses.asdict(SPACE))
   crossed = 0
   for state, requests in trace(search(space)):
-    if len(state.population) == 6:
-      mixed = {dataclasses.replace(a, width=b.width) for a in state.population for b in state.population}
+    if len(state.memory) == 6:
+      mixed = {dataclasses.replace(a, width=b.width) for a in state.memory for b in state.memory}
       near = {n for a in mixed for n in SPACE.neighbours(a)}
       assert all(r.architecture in near for r in requests)
-      crossed += sum(r.architecture not in {n for a in state.population for n in SPACE.neighbours(a)} for r in requests)
+      crossed += sum(r.architecture not in {n for a in state.memory for n in SPACE.neighbours(a)} for r in requests)
   assert crossed > 5
 
 
@@ -172,7 +172,7 @@ def test_it_covers_more_than_random_search():
     return hypervolume([(m['accuracy'], m['size']) for m in told], [0, 12], [True, False])
 
   found = search(space, evaluations=150, population=10, objectives=('accuracy', 'size'))
-  drawn = random.from_config(config_with(**{'budget.evaluations': 150}), space, TASK)
+  drawn = strategy_with('random', space, **{'budget.evaluations': 150})
   volumes = np.array([[covered(s, seed) for s in (found, drawn)] for seed in range(5)])
   assert volumes[:, 0].mean() > 1.1 * volumes[:, 1].mean()
 
@@ -192,7 +192,7 @@ def test_an_unknown_value_keeps_a_network_out():
   strategy = search()
   *_, (state, _) = trace(strategy, answer)
   assert state.history.spent.evaluations == 40
-  assert {a.depth for a in state.population} <= {3, 4} and len(strategy.front(state)) == 1
+  assert {a.depth for a in state.memory} <= {3, 4} and len(strategy.front(state)) == 1
 
 
 @pytest.mark.parametrize(('name', 'value'), [

@@ -1,17 +1,16 @@
 import dataclasses
 
 import pytest
-from synthetic_estimator import SPACE, TASK, config_with, estimate, play
+from synthetic_estimator import SPACE, estimate, play, strategy_with
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.chain import ChainSpace
-from enas_jax.strategies import random
 
 EPOCHS = {'epochs.first': 2, 'epochs.per_layer': 1, 'epochs.per_width_step': 3}
 
 
 def search(space=SPACE, **changes):
-  return random.from_config(config_with(**EPOCHS, **changes), space, TASK)
+  return strategy_with('random', space, **EPOCHS, **changes)
 
 
 def asked(strategy, seed=0):

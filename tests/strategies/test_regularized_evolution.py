@@ -2,10 +2,9 @@ import collections
 import functools
 
 import pytest
-from synthetic_estimator import SPACE, TASK, config_with, estimate, play
+from synthetic_estimator import SPACE, estimate, play, strategy_with
 
 from enas_jax.spaces.chain import ChainSpace
-from enas_jax.strategies import random, regularized_evolution
 from enas_jax.types import Evaluation
 
 SETTINGS = {'population': 8, 'sample': 4, 'batch': 1}
@@ -14,7 +13,7 @@ SMALL = ChainSpace(min_depth=3, max_depth=3, min_width=4, max_width=5, width_ste
 
 def search(space=SPACE, evaluations=60, **changes):
   settings = {f'regularized_evolution.{name}': value for name, value in {**SETTINGS, **changes}.items()}
-  return regularized_evolution.from_config(config_with(**settings, **{'budget.evaluations': evaluations}), space, TASK)
+  return strategy_with('regularized_evolution', space, **settings, **{'budget.evaluations': evaluations})
 
 
 def trace(strategy, answer=estimate, seed=0):
@@ -26,7 +25,7 @@ def asked(strategy, answer=estimate, seed=0):
 
 
 def test_it_begins_as_random_search():
-  drawn = random.from_config(config_with(**{'budget.evaluations': 8}), SPACE, TASK)
+  drawn = strategy_with('random', **{'budget.evaluations': 8})
   assert [r.architecture for r in asked(search())[:8]] == [r.architecture for r in asked(drawn)]
 
 
@@ -68,7 +67,7 @@ def test_nothing_is_asked_for_twice(seed):
 
 def test_a_failed_network_is_replaced_in_the_initial_population():
   answer = functools.partial(estimate, failing=0.5)
-  initial = [r for state, requests in trace(search(), answer) if len(state.successes()) < 8 for r in requests]
+  initial = [r for state, requests in trace(search(), answer) if len(state.history.successes()) < 8 for r in requests]
   assert sum(answer(r).ok for r in initial) == 8 < len(initial)
 
 
@@ -82,7 +81,7 @@ def test_best_is_the_most_accurate_of_all_told_the_dead_too():
   *_, (state, _) = trace(strategy)
   scores = {r.architecture: estimate(r).accuracy for r in asked(strategy)}
   assert scores[strategy.best(state)] == max(scores.values())
-  assert strategy.best(state) not in state.successes()[-2:]
+  assert strategy.best(state) not in state.history.successes()[-2:]
 
 
 def test_it_climbs_where_random_search_does_not():
@@ -94,10 +93,10 @@ def test_it_climbs_where_random_search_does_not():
     return Evaluation(metrics={'accuracy': (sum(network.operations) + network.kernels.count(5)) / 24})
 
   best = search(space, evaluations=300, population=20, sample=10)
-  drawn = random.from_config(config_with(**{'budget.evaluations': 300}), space, TASK)
+  drawn = strategy_with('random', space, **{'budget.evaluations': 300})
   for seed in range(3):
     found = [trace(s, share, seed)[-1][0] for s in (best, drawn)]
-    assert found[0].accuracy(best.best(found[0])) > 0.98 > 0.9 > found[1].accuracy
+    assert found[0].history.accuracy(best.best(found[0])) > 0.98 > 0.9 > found[1].history.accuracy(drawn.best(found[1]))
 
 
 @pytest.mark.parametrize('name', SETTINGS)

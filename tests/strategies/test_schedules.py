@@ -30,7 +30,7 @@ def test_macro_epochs_follow_from_the_network_alone():
 
 
 def test_micro_and_final():
-  assert (schedules().of_micro().epochs, schedules().final) == (2, 600)
+  assert (schedules().of_micro().epochs, schedules().epochs.final) == (2, 600)
 
 
 def test_the_rest_is_the_training_settings():

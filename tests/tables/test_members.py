@@ -10,7 +10,7 @@ from enas_jax.compare.benchmark import Benchmark
 from enas_jax.errors import UserError
 from enas_jax.registry import check_methods
 from enas_jax.spaces import HasDepthAndWidth, NasBench101Space, NasBench201Space, NasBenchMacroSpace, SearchSpace
-from enas_jax.strategies.random import draw
+from enas_jax.strategies.history import draw
 from enas_jax.tables import members
 from enas_jax.tables.members import Members
 from enas_jax.types import Task
