@@ -28,7 +28,7 @@ from enas_jax.loop import drive
 from enas_jax.machine import peak_memory_bytes
 from enas_jax.progress import Progress, TimeLeft
 from enas_jax.strategies import Strategy
-from enas_jax.train import check_seed, final_request, finished, fit
+from enas_jax.train import check_network, check_seed, final_request, finished, fit
 from enas_jax.types import Evaluation, Request
 from enas_jax.workdir import Workdir
 
@@ -87,6 +87,8 @@ def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progre
     raise UserError(f'config.max_failures_in_a_row {config.max_failures_in_a_row} is below 1; give at least 1')
   execution = Execution.default() if execution is None else execution
   space = spaces.make(config)
+  if train:
+    check_network(space)
   table = looked_up_in(config, space)
   task = task_of(config.table.dataset) if dataset is None else dataset.task
   strategy = strategies.make(config, space if table is None else tables.members(table), task)

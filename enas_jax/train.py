@@ -23,7 +23,9 @@ from enas_jax.estimators.alone import Alone
 from enas_jax.estimators.memory import shortage
 from enas_jax.estimators.training import Snapshot
 from enas_jax.model import Model, load, read_architecture
+from enas_jax.networks import build
 from enas_jax.progress import Progress
+from enas_jax.spaces import SearchSpace
 from enas_jax.types import Architecture, Request, Schedule
 from enas_jax.workdir import Workdir
 
@@ -93,6 +95,14 @@ def final_request(architecture: Architecture, config: ConfigDict) -> Request:
   if config.epochs.final < 1:
     raise UserError(f'config.epochs.final {config.epochs.final} is below 1; give at least 1')
   return Request(architecture, Schedule(epochs=config.epochs.final, **config.training.to_dict()), phase='final')
+
+
+def check_network(space: SearchSpace[Any]) -> None:
+  """Raises UserError where there is no network for the members of a space, so that nothing can be trained."""
+  kind = type(space.sample(np.random.default_rng(0)))
+  if build.dispatch(kind) is build.dispatch(object):
+    raise UserError(f'{spaces.SPACES.owner(space.name)}: no network is registered for {kind.__name__}; give one by '
+                    f'enas_jax.networks.build.register({kind.__name__}, builder)')
 
 
 def _elsewhere(workdir: Workdir, setting: str) -> str:

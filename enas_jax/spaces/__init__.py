@@ -8,6 +8,7 @@ from enas_jax.registry import Registry, check_methods
 from enas_jax.settings import check_class, read
 from enas_jax.spaces.base import Graph, HasDepthAndWidth, SearchSpace
 from enas_jax.spaces.chain import ChainArchitecture, Chains, ChainSpace
+from enas_jax.spaces.choices import Choices
 from enas_jax.spaces.darts import DartsArchitecture, DartsSpace
 from enas_jax.spaces.nasbench101 import NasBench101Architecture, NasBench101Space
 from enas_jax.spaces.nasbench201 import NasBench201Architecture, NasBench201Space
@@ -15,9 +16,26 @@ from enas_jax.spaces.nasbench_macro import NasBenchMacroArchitecture, NasBenchMa
 from enas_jax.spaces.nats_size import NatsSizeArchitecture, NatsSizeSpace
 
 __all__ = [
-    'SPACES', 'ChainArchitecture', 'ChainSpace', 'Chains', 'DartsArchitecture', 'DartsSpace', 'Graph', 'HasDepthAndWidth',
-    'NasBench101Architecture', 'NasBench101Space', 'NasBench201Architecture', 'NasBench201Space', 'NasBenchMacroArchitecture',
-    'NasBenchMacroSpace', 'NatsSizeArchitecture', 'NatsSizeSpace', 'SearchSpace', 'make', 'register',
+  'SPACES',
+  'ChainArchitecture',
+  'ChainSpace',
+  'Chains',
+  'Choices',
+  'DartsArchitecture',
+  'DartsSpace',
+  'Graph',
+  'HasDepthAndWidth',
+  'NasBench101Architecture',
+  'NasBench101Space',
+  'NasBench201Architecture',
+  'NasBench201Space',
+  'NasBenchMacroArchitecture',
+  'NasBenchMacroSpace',
+  'NatsSizeArchitecture',
+  'NatsSizeSpace',
+  'SearchSpace',
+  'make',
+  'register',
 ]
 
 Maker = Callable[..., SearchSpace[Any]]  # A class whose fields are the settings.
