@@ -17,9 +17,9 @@ from enas_jax import data
 from enas_jax.data.augment import Augmentation
 from enas_jax.estimators import packing
 from enas_jax.families.chain.weights import Capacity
+from enas_jax.machine import keep_freed_memory
 from enas_jax.spaces.chain import ChainArchitecture
 from enas_jax.training.layout import Layout
-from enas_jax.training.memory import keep_freed_memory
 from enas_jax.training.population import PopulationProgram
 from enas_jax.training.slots import train_one
 from enas_jax.training.state import TrainingData

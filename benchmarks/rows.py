@@ -16,9 +16,8 @@ from unittest import mock
 
 import workload
 
-from enas_jax.devices import one_cpu_device_a_core
 from enas_jax.errors import UserError
-from enas_jax.training.memory import keep_freed_memory
+from enas_jax.machine import keep_freed_memory, one_cpu_device_a_core
 
 
 def plain_row(load, settings):

@@ -36,13 +36,13 @@ def main(values):
   with Workdir.open(values.workdir, config, data_checksum=f'{dataset.checksum} {values.images}') as workdir:
     ledger = Ledger(workdir.ledger, space.from_json)
     estimator = estimators.make(
-        config, space, dataset, execution=estimators.execution(values, workdir.path), should_stop=lambda: False)
-    new = [r for r in requests if r.key not in ledger]
+        config, space, dataset, execution=estimators.execution(config.precision, workdir.path, **cli.execution_flags(values)))
+    new = [r for r in requests if ledger.get(r) is None]
     for index, evaluation in estimator.estimate(new):
-      ledger.append(new[index], evaluation)
+      ledger.add(new[index], evaluation)
       found = evaluation.metrics.get('accuracy', evaluation.reason)
       print(f'{new[index].architecture.cell} {found}, {evaluation.seconds:.0f} s', flush=True)
-    ours = np.array([ledger[r.key].accuracy for r in requests])
+    ours = np.array([ledger.get(r).accuracy for r in requests])
   for row, accuracy in zip(rows, ours, strict=True):
     print(f'{table.text(int(row))}  ours {accuracy:.4f}, benchmark {truth[row]:.4f}')
   for epochs in (12, 200):

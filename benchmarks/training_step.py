@@ -15,10 +15,10 @@ import numpy as np
 
 from enas_jax import data
 from enas_jax.data.augment import Augmentation
+from enas_jax.machine import keep_freed_memory
 from enas_jax.networks import chain, convolution
 from enas_jax.spaces import ChainArchitecture
 from enas_jax.training.host_loop import train
-from enas_jax.training.memory import keep_freed_memory
 from enas_jax.training.module_program import ModuleProgram
 from enas_jax.training.state import TrainingData
 from enas_jax.types import Request, Schedule

@@ -1,23 +1,41 @@
 """enas_jax: searches whole image networks in JAX and hands back a trained one.
 
-    python -m enas_jax.search --workdir=DIR
-    model = enas_jax.load('DIR'); model.predict(images)
+    result = enas_jax.run(data=(images, labels))        or    python -m enas_jax.search --workdir=DIR
+    result.model.predict(images)                              model = enas_jax.load('DIR'); model.predict(images)
+
+What `__all__` lists here and in the modules that it names is public; all else may change.
 """
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from enas_jax.config import get_config
-from enas_jax.errors import UserError
-from enas_jax.types import Evaluation, Request, Schedule, Task
+from enas_jax.errors import Stopped, UserError
+from enas_jax.types import Architecture, Evaluation, Needs, Request, Schedule, Task
 
 if TYPE_CHECKING:
+  from enas_jax import data, estimators, loop, networks, plugins, predictors, spaces, strategies, tables
+  from enas_jax.api import Result, run
+  from enas_jax.config import get_config
+  from enas_jax.data import Dataset
   from enas_jax.model import Model, load
 
-__all__ = ['Evaluation', 'Model', 'Request', 'Schedule', 'Task', 'UserError', 'get_config', 'load']
+__all__ = [
+    'Architecture', 'Dataset', 'Evaluation', 'Model', 'Needs', 'Request', 'Result', 'Schedule', 'Stopped', 'Task', 'UserError',
+    'data', 'estimators', 'get_config', 'load', 'loop', 'networks', 'plugins', 'predictors', 'run', 'spaces', 'strategies',
+    'tables',
+]
+
+_MODULES = ('data', 'estimators', 'loop', 'networks', 'plugins', 'predictors', 'spaces', 'strategies', 'tables')
+_NAMES = {'Dataset': 'data', 'Model': 'model', 'Result': 'api', 'get_config': 'config', 'load': 'model', 'run': 'api'}
 
 
 def __getattr__(name: str) -> Any:
-  """`Model` and `load` bring JAX along, seconds of it: they are imported when they are asked for."""
-  if name not in ('Model', 'load'):
-    raise AttributeError(f"module 'enas_jax' has no attribute '{name}'")
-  from enas_jax import model
-  return getattr(model, name)
+  """What takes long to import, JAX above all, is imported when it is asked for."""
+  if name in _MODULES:
+    return importlib.import_module(f'enas_jax.{name}')
+  if name in _NAMES:
+    return getattr(importlib.import_module(f'enas_jax.{_NAMES[name]}'), name)
+  raise AttributeError(f"module 'enas_jax' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+  return __all__

@@ -5,7 +5,6 @@ A command is a `main(flags)` in a module that ends with `cli.run(main)`. Its doc
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
 import logging
 import re
@@ -13,27 +12,24 @@ import runpy
 import signal
 import sys
 import textwrap
-import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import absl.logging
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from enas_jax import machine, plugins
 from enas_jax.config import get_config
-from enas_jax.devices import one_cpu_device_a_core
-from enas_jax.errors import Stopped, UserError
-from enas_jax.training.memory import keep_freed_memory
-from enas_jax.workdir import flatten
+from enas_jax.errors import Stopped, UserError, line_in
+from enas_jax.fields import KINDS, check_field, check_fields, suggestion
 
 HELP_FLAGS = {'--help', '-help', '-h', '--helpshort', '--helpfull'}
 SETTINGS_HELP = (
     ('config=FILE.py', 'Settings: a Python file with get_config(), see experiments/. Default: enas_jax/config.py.'),
     ('config.FIELD=VALUE', 'Changes one setting, such as --config.seed=1 or --config.data.name=cifar10.'))
-EXPECTED = {bool: 'true or false', int: 'a whole number', float: 'a number', tuple: 'a tuple', str: 'text'}
 
 
 def run(
@@ -54,8 +50,7 @@ def run(
     argv: program name and arguments; by default the process's.
   """
   _quiet()
-  keep_freed_memory()
-  one_cpu_device_a_core()
+  machine.prepare()
   argv = list(sys.argv if argv is None else argv)
   try:
     values = flags.FlagValues()
@@ -75,6 +70,11 @@ def run(
     _exit('stopped after the current step; the same command resumes', 128 + stopped.signum)
   except KeyboardInterrupt:
     _exit('interrupted; the same command resumes', 128 + signal.SIGINT)
+
+
+def execution_flags(values: flags.FlagValues) -> dict[str, Any]:
+  """Returns the flags that say how candidates run on this machine, as arguments of `estimators.execution`."""
+  return {name: values[name].value for name in ('slots', 'lowering', 'compilation_cache')}
 
 
 class StopRequest:
@@ -116,24 +116,21 @@ def load_config(path: str) -> ConfigDict:
     config = make and make()
   except (Exception, SystemExit) as error:
     message = error.msg if isinstance(error, SyntaxError) else error
-    raise UserError(f'--config={path}{_line(error, path)}: {type(error).__name__}: {message}') from error
+    raise UserError(f'--config={path}{line_in(error, path)}: {type(error).__name__}: {message}') from error
   if not isinstance(config, ConfigDict):
     raise UserError(f'--config={path}: get_config() that returns a ConfigDict is missing; start from enas_jax/config.py')
-  known, given = flatten(get_config().to_dict()), flatten(config.to_dict())
-  for field in given:
-    if field not in known:
-      raise UserError(f'--config={path}: unknown field {field}{_suggest(field, known)}')
-  for field in known:
-    if field not in given:
-      raise UserError(f'--config={path}: field {field} is missing; start from enas_jax.config.get_config()')
+  check_fields(config, get_config(), f'--config={path}')
   return config
 
 
 def _define_shared(values: flags.FlagValues) -> None:
-  """What concerns the machine and cannot change a result; all else is config."""
+  """What is no setting: it cannot change a result, or it says what settings there are."""
   flags.DEFINE_string(
       'workdir', None, 'Folder of the run. Started again with the same settings, a run resumes from it.',
       required=True, flag_values=values)
+  flags.DEFINE_multi_string(
+      'plugin', [], 'Python file of your own that registers a space, a strategy, an estimator, a network or a table; once for '
+      'each. Its settings are then among those of --config.', flag_values=values)
 
 
 def _define_training(values: flags.FlagValues) -> None:
@@ -152,13 +149,17 @@ def _define_training(values: flags.FlagValues) -> None:
 def _parse(values: flags.FlagValues, argv: list[str]) -> None:
   values.set_gnu_getopt(True)
   try:
-    path, argv = _take_config(values.read_flags_from_files(argv, force_gnu=True))
-    config = get_config() if path is None else load_config(path)
+    argv = values.read_flags_from_files(argv, force_gnu=True)
+    paths, argv = _take('plugin', argv)
+    plugins.load_all(paths)
+    files, argv = _take('config', argv)
+    config = load_config(files[-1]) if files else get_config()
     for argument in argv:
       if override := re.match(r'--?(?:no)?config\.([^=]*)', argument):
-        _check_field(config, override[1])
+        check_field(config, override[1], '--config.')
     config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=argv)
     stray = values(argv)[1:]
+    values.plugin = paths
   except flags.Error as error:
     raise UserError(_explain(error, values)) from error
   if stray:
@@ -168,32 +169,24 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> None:
       raise UserError(f'--{name}= is empty: {values[name].help}')
 
 
-def _take_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
-  """Splits off --config=FILE: what config_flags says of a broken file is of no use to its writer."""
-  path, rest, arguments = None, [], iter(argv)
+def _take(flag: str, argv: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Splits off every --flag=VALUE: the files that decide which other flags there are."""
+  found: list[str] = []
+  rest: list[str] = []
+  arguments = iter(argv)
   for argument in arguments:
-    if re.fullmatch('--?config', argument):
-      path = next(arguments, '')
-    elif re.match('--?config=', argument):
-      path = argument.partition('=')[2]
+    if re.fullmatch(f'--?{flag}', argument):
+      found.append(next(arguments, ''))
+    elif re.match(f'--?{flag}=', argument):
+      found.append(argument.partition('=')[2])
     else:
       rest.append(argument)
-  return path, rest
-
-
-def _check_field(config: ConfigDict, field: str) -> None:
-  leaves = flatten(config.to_dict())
-  if field in leaves:
-    return
-  inside = [leaf for leaf in leaves if leaf.startswith(f'{field}.')]
-  if inside:
-    raise UserError(f'--config.{field} is a group of settings; set one of them, such as --config.{inside[0]}')
-  raise UserError(f'unknown setting --config.{field}{_suggest(field, leaves, "--config.")}')
+  return found, rest
 
 
 def _explain(error: flags.Error, values: flags.FlagValues) -> str:
   if isinstance(error, flags.UnrecognizedFlagError):
-    return f'unknown flag --{error.flagname}{_suggest(error.flagname, values, "--")}'
+    return f'unknown flag --{error.flagname}{suggestion(error.flagname, values, "--")}'
   if missing := re.search(r'Flag --(\w+) must have a value other than None', str(error)):
     return f'--{missing[1]} is missing: {values[missing[1]].help}'
   if illegal := re.match(r'flag --config\.([\w.]+)=(.*?): ', str(error), re.DOTALL):
@@ -201,23 +194,9 @@ def _explain(error: flags.Error, values: flags.FlagValues) -> str:
     config = get_config()
     for group in groups:
       config = config[group]
-    default, kind = config[name], EXPECTED.get(config.get_type(name), 'understood')
+    default, kind = config[name], KINDS.get(config.get_type(name), 'understood')
     return f'--config.{illegal[1]}={illegal[2]} is not {kind}; leave it out for the default, {default!r}'
   return f'{error}; see --help'
-
-
-def _suggest(name: str, known: Iterable[str], prefix: str = '') -> str:
-  known = list(known)
-  close = [k for k in known if k.endswith(f'.{name}')] or difflib.get_close_matches(name, known)
-  return f'; did you mean {prefix}{close[0]}?' if close else '; see --help and enas_jax/config.py'
-
-
-def _line(error: BaseException, path: str) -> str:
-  """Where in the user's own file an error arose."""
-  lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-  if isinstance(error, SyntaxError) and error.filename == path:
-    lines.append(error.lineno)
-  return f', line {lines[-1]}' if lines else ''
 
 
 def _help(main: Callable, values: flags.FlagValues) -> str:

@@ -17,10 +17,10 @@ from enas_jax.workdir import disk_errors, sync_folder
 
 
 class Ledger:
-  """Finished evaluations by their request's key, in the order in which they finished.
+  """Finished evaluations by their request, in the order in which they finished: the `Answers` of a loop that can be resumed.
 
   Opening only reads, so that a report may look at the ledger of a running search. A last line that a crash tore is
-  left out, and cut off by the next `append`.
+  left out, and cut off by the next `add`.
 
   Args:
     path: the file; it need not exist.
@@ -47,24 +47,23 @@ class Ledger:
   def __len__(self) -> int:
     return len(self._entries)
 
-  def __contains__(self, key: str) -> bool:
-    return key in self._entries
-
-  def __getitem__(self, key: str) -> Evaluation:
-    return self._entries[key][1]
-
   def __iter__(self) -> Iterator[tuple[Request, Evaluation]]:
     return iter(self._entries.values())
 
-  def append(self, request: Request, evaluation: Evaluation) -> None:
-    """Adds an evaluation; it is on the disk when this returns.
+  def get(self, request: Request) -> Evaluation | None:
+    """Returns a request's evaluation, or None where there is none."""
+    entry = self._entries.get(request.key)
+    return None if entry is None else entry[1]
+
+  def add(self, request: Request, evaluation: Evaluation) -> None:
+    """Appends an evaluation; it is on the disk when this returns.
 
     Raises:
       ValueError: the request has an entry already, or a number is not finite: that candidate failed.
       UserError: the disk is full or gone. The file then ends with the last sound line.
     """
     key = request.key
-    if key in self:
+    if key in self._entries:
       raise ValueError(f'{key} is in the ledger already')
     record = {'key': key, 'request': request.to_json(), 'evaluation': evaluation.to_json()}
     try:

@@ -147,4 +147,4 @@ def read_architecture(record: Any) -> Architecture:
   space = record.get('space') if isinstance(record, dict) else None
   if space not in SPACES:
     raise UserError(f"architecture: space {space!r} is not one of {', '.join(sorted(SPACES))}")
-  return SPACES[space]().from_json(record)
+  return SPACES[space].make().from_json(record)

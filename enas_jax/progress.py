@@ -58,6 +58,11 @@ class Progress:
     self._done = self._failed = self._reused = 0
     self._best = float('-inf')
 
+  @classmethod
+  def silent(cls) -> Progress:
+    """Returns one that shows nothing."""
+    return cls(Console(quiet=True))
+
   def start(self, earlier: Iterable[tuple[Request, Evaluation]] = ()) -> None:
     """Begins the display. `earlier`: the ledger, whose entries are done already."""
     for request, evaluation in earlier:

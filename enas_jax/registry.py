@@ -1,4 +1,4 @@
-"""Registries: what is known by name, such as spaces and strategies. They are open: a plugin adds to them as the package does."""
+"""Registries: what is known by name, such as spaces and strategies. They are open: a plugin adds to them, too."""
 from __future__ import annotations
 
 import contextlib
@@ -49,8 +49,7 @@ class Registry(Mapping[str, Entry[T]]):
       UserError: the name is taken or no word of letters, digits and underscores, or the settings are no frozen dataclass with a
         plain default for every field.
     """
-    source = _sources[-1] if _sources else getattr(make, '__module__', 'unknown')
-    owner = f"{source}: {self.kind} '{name}'"
+    source, owner = _source(make), self.owner_of(name, make)
     if not (isinstance(name, str) and name.isidentifier()):
       raise UserError(f'{owner}: the name is not a word of letters, digits and underscores; give one such as my_{self.kind}')
     if name in self._entries:
@@ -63,6 +62,14 @@ class Registry(Mapping[str, Entry[T]]):
     if name not in self._entries:
       raise UserError(f"{self.field} '{name}' is unknown; give one of {', '.join(sorted(self._entries))}")
     return self._entries[name]
+
+  def owner(self, name: str) -> str:
+    """Returns who answers for an entry, for messages, such as "mine.py: strategy 'hill'"."""
+    return f"{self._entries[name].source}: {self.kind} '{name}'"
+
+  def owner_of(self, name: object, make: object) -> str:
+    """Returns who answers for what is not registered yet."""
+    return f"{_source(make)}: {self.kind} '{name}'"
 
   def __getitem__(self, name: str) -> Entry[T]:
     return self._entries[name]
@@ -78,7 +85,12 @@ def check_methods(made: object, contract: type, owner: str) -> None:
   """Checks that an object has what a protocol asks for. Raises UserError, which names `owner` and what is missing."""
   wanted = [*getattr(contract, '__annotations__', ()), *(n for n in vars(contract) if not n.startswith('_'))]
   if missing := [name for name in dict.fromkeys(wanted) if not hasattr(made, name)]:
-    raise UserError(f'{owner}: {type(made).__name__} lacks {", ".join(missing)}; see {contract.__name__} in {contract.__module__}')
+    lacking = f'{type(made).__name__} lacks {", ".join(missing)}'
+    raise UserError(f'{owner}: {lacking}; see {contract.__name__} in {contract.__module__}')
+
+
+def _source(make: object) -> str:
+  return _sources[-1] if _sources else getattr(make, '__module__', 'unknown')
 
 
 @contextlib.contextmanager

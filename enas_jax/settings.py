@@ -1,7 +1,7 @@
 """Settings as frozen dataclasses, and as the groups of a config that flags and config files change.
 
-A space, a strategy or an estimator says in one dataclass what can be set: each field has a type and a default, the docstring says
-what it means, and `__post_init__` raises UserError for a value out of range. `enas_jax.config` makes a group of each.
+A space, a strategy or an estimator says in one dataclass what can be set: each field has a type and a default, the docstring
+says what it means, and `__post_init__` raises UserError for a value out of range. `enas_jax.config` makes a group of each.
 """
 from __future__ import annotations
 
@@ -44,12 +44,16 @@ def check_class(settings: type, owner: str) -> None:
     if field.default is dataclasses.MISSING:
       raise UserError(f'{owner}: setting {field.name} of {name} has no default; give it one')
     if not _is_plain(field.default):
-      raise UserError(f'{owner}: the default of setting {field.name} of {name} is {field.default!r}; give a bool, int, float, str, '
-                      'a tuple of these, or None')
+      raise UserError(f'{owner}: the default of setting {field.name} of {name} is {field.default!r}; give a bool, int, float, '
+                      'str, a tuple of these, or None')
   try:
     settings()
   except UserError as error:
     raise UserError(f'{owner}: the defaults of {name} are refused: {error}') from error
+  try:
+    group(settings)
+  except (NameError, TypeError) as error:
+    raise UserError(f'{owner}: the annotations of {name} are not to be read: {error}') from error
 
 
 def group(settings: type) -> ConfigDict:

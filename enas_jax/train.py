@@ -20,7 +20,9 @@ from enas_jax.data import Dataset
 from enas_jax.errors import Stopped, UserError
 from enas_jax.estimators import Execution, execution, family_of, training_data
 from enas_jax.model import Model, load, read_architecture
+from enas_jax.networks import build
 from enas_jax.progress import Progress
+from enas_jax.spaces import SearchSpace
 from enas_jax.training.memory import shortage
 from enas_jax.training.single import SingleTraining, single_training
 from enas_jax.training.state import Snapshot
@@ -95,6 +97,14 @@ def final_request(architecture: Architecture, config: ConfigDict) -> Request:
   return Request(architecture, Schedule(epochs=config.epochs.final, **config.training.to_dict()), phase='final')
 
 
+def check_network(space: SearchSpace[Any]) -> None:
+  """Raises UserError where there is no network for the members of a space, so that nothing can be trained."""
+  kind = type(space.sample(np.random.default_rng(0)))
+  if build.dispatch(kind) is build.dispatch(object):
+    raise UserError(f'{spaces.SPACES.owner(space.name)}: no network is registered for {kind.__name__}; give one by '
+                    f'enas_jax.networks.build.register({kind.__name__}, builder)')
+
+
 def _elsewhere(workdir: Workdir, setting: str) -> str:
   """The way out where the winner is found but cannot be trained under this workdir's settings."""
   return (f'train {workdir.path}/architecture.json with python -m enas_jax.train, another --workdir and a lower '
@@ -152,7 +162,8 @@ def main(values: flags.FlagValues) -> None:
     if (result := finished(workdir, progress)) is None:
       progress.start()
       progress.phase(f'training of {architecture}')
-      result = fit(architecture, values.config, dataset, workdir, progress, execution=execution(values, workdir.path),
+      how = execution(values.config.precision, workdir.path, **cli.execution_flags(values))
+      result = fit(architecture, values.config, dataset, workdir, progress, execution=how,
                    should_stop=lambda: stop.requested)
       workdir.write_json('result.json', result)
     progress.note(f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters; in {workdir.path}")

@@ -172,3 +172,21 @@ class Evaluation:
   @classmethod
   def from_json(cls, record: Mapping[str, Any]) -> Evaluation:
     return cls(**{**record, 'curve': tuple(record['curve'])})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Needs:
+  """What a strategy needs of the estimator that answers it.
+
+  Attributes:
+    objectives: the metrics beside `accuracy` that every successful evaluation must have.
+    fidelities: the epochs of the whole trainings that it asks for, in rising order; empty if they are those of the schedules
+      (`config.epochs`).
+    parts: whether it asks for parts of trainings (`Schedule.stop_epoch`), which a table does not have.
+    setting: the setting that decides about the epochs, for messages.
+  """
+
+  objectives: tuple[str, ...] = ()
+  fidelities: tuple[int, ...] = ()
+  parts: bool = False
+  setting: str = 'epochs.first'

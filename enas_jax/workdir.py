@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
+from enas_jax import machine
 from enas_jax.errors import UserError
+from enas_jax.fields import flatten
 
 PACKAGES = ('enas_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 SHOWN_DIFFERENCES = 5
@@ -140,7 +141,6 @@ class Workdir:
     if changes:
       self.notice = f'since the first run {", ".join(changes)}: results can differ in the last digits'
 
-
   def _forget(self) -> None:
     """Takes the settings back where a first run was refused before it had anything to keep, so that mended ones may follow."""
     if {file.name for file in self.path.iterdir()} <= {'config.json', 'lock', 'compilation_cache', 'lowering.json'}:
@@ -172,17 +172,6 @@ def sync_folder(path: Path) -> None:
     os.close(folder)
 
 
-def flatten(record: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  """Nested records as one: {'a': {'b': 1}} is {'a.b': 1}."""
-  flat = {}
-  for name, value in record.items():
-    if isinstance(value, Mapping):
-      flat.update(flatten(value, f'{prefix}{name}.'))
-    else:
-      flat[prefix + name] = value
-  return flat
-
-
 def _acquire(path: Path) -> int:
   """Locks the folder; the kernel frees the lock however the process ends."""
   lock = os.open(path / 'lock', os.O_RDWR | os.O_CREAT, 0o644)
@@ -208,17 +197,11 @@ def _record(config: ConfigDict, data_checksum: str) -> dict[str, Any]:
     except (TypeError, ValueError):
       raise UserError(
           f'--config.{field}={value!r} cannot be stored; give finite numbers, text, booleans or tuples of them') from None
-  device = jax.devices()[0]
   return {
       'config': json.loads(json.dumps(settings)),  # As it will be read back: lists instead of tuples.
       'data_checksum': data_checksum,
       'versions': {**{name: _version(name) for name in PACKAGES}, 'python': platform.python_version()},
-      'hardware': {
-          'backend': device.platform,
-          'device_kind': device.device_kind,
-          **({} if device.platform == 'cpu' else {'device_count': jax.device_count()}),  # A CPU's change no result.
-          'cpu_count': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),  # Usable.
-      },
+      'hardware': machine.hardware(),
       'command': shlex.join(sys.orig_argv),
   }
 

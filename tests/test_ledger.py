@@ -25,7 +25,7 @@ ledger = Ledger(sys.argv[1], ChainSpace().from_json)
 print('ready', flush=True)
 for i in range(len(ledger), 10**6):
   request = Request(ChainArchitecture.uniform(3, 8), Schedule(epochs=1), replicate=i)
-  ledger.append(request, Evaluation(metrics={'accuracy': 0.5}))
+  ledger.add(request, Evaluation(metrics={'accuracy': 0.5}))
   print(i, flush=True)
 '''
 
@@ -50,7 +50,7 @@ def reopen(path):
 def filled(path, count=3):
   ledger = reopen(path)
   for i in range(count):
-    ledger.append(request(i), evaluation(i / 7))
+    ledger.add(request(i), evaluation(i / 7))
   return ledger
 
 
@@ -59,7 +59,7 @@ def test_a_stop_is_read_back_and_without_one_keys_are_as_ever(path):
   stopped = [dataclasses.replace(request(), schedule=Schedule(epochs=2, stop_epoch=n)) for n in (1, 2)]
   ledger = filled(path, 1)
   for each in stopped:
-    ledger.append(each, evaluation())
+    ledger.add(each, evaluation())
   records = [json.loads(line)['request']['schedule'] for line in path.read_text().splitlines()]
   assert request().key == 'bcaaf91c3f6d186a' and 'stop_epoch' not in records[0]
   assert [record['stop_epoch'] for record in records[1:]] == [1, 2]
@@ -80,13 +80,12 @@ def test_a_damaged_stop_names_its_line(path, stop):
 
 def test_reads_back_what_it_wrote(path):
   failed = Evaluation(reason='out of memory')
-  filled(path).append(request(3), failed)
+  filled(path).add(request(3), failed)
   ledger = reopen(path)
   assert list(ledger) == [*((request(i), evaluation(i / 7)) for i in range(3)), (request(3), failed)]
   assert [r.phase for r, _ in ledger] == ['micro'] * 4
   assert len(ledger) == 4 and not ledger.notice
-  assert request(1).key in ledger and request(9).key not in ledger
-  assert ledger[request(2).key] == evaluation(2 / 7)
+  assert ledger.get(request(9)) is None and ledger.get(request(2)) == evaluation(2 / 7)
 
 
 def test_absent_file_is_an_empty_ledger_and_not_made(path):
@@ -103,7 +102,7 @@ def test_torn_last_line_is_left_out_then_cut_off(path, torn):
   assert len(ledger) == 3
   assert f'{len(torn)} bytes' in ledger.notice and str(path) in ledger.notice
   assert path.read_bytes() == sound + torn  # A report on a running search must not write.
-  ledger.append(request(3), evaluation())
+  ledger.add(request(3), evaluation())
   assert path.read_bytes().startswith(sound + b'{"key":')
   assert len(reopen(path)) == 4 and not reopen(path).notice
 
@@ -154,20 +153,20 @@ def test_refuses_numbers_that_are_not_finite(path):
   ledger = filled(path)
   for bad in (float('nan'), float('inf')):
     with pytest.raises(ValueError, match='not finite'):
-      ledger.append(request(5), evaluation(bad))
+      ledger.add(request(5), evaluation(bad))
   assert len(ledger) == len(reopen(path)) == 3
 
 
 def test_refuses_a_second_entry(path):
   with pytest.raises(ValueError, match='already'):
-    filled(path).append(request(1), evaluation())
+    filled(path).add(request(1), evaluation())
 
 
 def test_refuses_to_write_over_another_writer(path):
   first, second = reopen(path), reopen(path)
-  first.append(request(0), evaluation())
+  first.add(request(0), evaluation())
   with pytest.raises(UserError, match='another program'):
-    second.append(request(1), evaluation())
+    second.add(request(1), evaluation())
   assert len(reopen(path)) == 1
 
 
@@ -186,9 +185,9 @@ def test_full_disk_keeps_the_file_sound(path, monkeypatch, kind):
   with monkeypatch.context() as patch:
     patch.setattr(os, 'fsync' if kind == 'fsync' else 'write', fail)
     with pytest.raises(UserError, match=r'is full .*; nothing finished is lost; free space and run the same command'):
-      ledger.append(request(3), evaluation())
+      ledger.add(request(3), evaluation())
   assert path.read_bytes() == sound and len(ledger) == 3
-  ledger.append(request(3), evaluation())
+  ledger.add(request(3), evaluation())
   assert len(reopen(path)) == 4
 
 
@@ -201,7 +200,7 @@ def test_really_full_disk(tmp_path):
     ledger = reopen(tmp_path / 'ledger.jsonl')
     with pytest.raises(UserError, match='is full'):
       for i in range(1000):
-        ledger.append(request(i), evaluation())
+        ledger.add(request(i), evaluation())
     assert len(ledger) > 50
     again = reopen(tmp_path / 'ledger.jsonl')
     assert list(again) == list(ledger) and not again.notice
@@ -215,7 +214,7 @@ def test_unreadable_file(path):
     reopen(path)
 
 
-def test_kill_loses_nothing_that_append_returned_for(path):
+def test_kill_loses_nothing_that_add_returned_for(path):
   for _ in range(2):
     process = subprocess.Popen([sys.executable, '-c', WRITER, str(path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == 'ready\n'

@@ -73,7 +73,7 @@ def test_four_phases_then_a_trained_network(undisturbed, runner):
   assert model.architecture.to_json() == result['architecture'] == read(undisturbed, 'architecture.json')
   accuracy = np.mean(model.predict(dataset.test.images) == dataset.test.labels)
   assert accuracy == result['test_accuracy'] > 0.5
-  assert result['params'] == enas_jax.model.SPACES['chain']().num_params(model.architecture, dataset.task)
+  assert result['params'] == enas_jax.model.SPACES['chain'].make().num_params(model.architecture, dataset.task)
   assert result['macs'] > 0 and result['epochs'] == len(result['curve']['loss']) == 6
   assert set(result['seconds']) == {*phases, 'final'} and all(seconds > 0 for seconds in result['seconds'].values())
   assert result['evaluations'] == len(phases) and result['failures'] == []

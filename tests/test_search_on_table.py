@@ -89,7 +89,7 @@ def test_a_table_of_ones_own(find, tmp_path):
     ({'table.name': 'nowhere.csv'}, 'nowhere.csv cannot be read'),
     ({'space': 'darts'}, "no table of space 'darts' comes with the package"),
     ({'strategy': 'egnas'}, "space 'nasbench201' has no depth and width to walk in"),
-    ({'estimator': 'tables'}, "config.estimator 'tables' is unknown; give 'trained' or 'table'"),
+    ({'estimator': 'tables'}, "config.estimator 'tables' is unknown; give one of table, trained"),
 ])
 def test_what_does_not_fit(find, user_error, changes, message):
   with user_error(message):

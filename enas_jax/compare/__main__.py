@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -17,17 +16,19 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from enas_jax import cli
-from enas_jax.compare import benchmark, writing
-from enas_jax.compare.benchmark import CHAINS, Benchmark
+from enas_jax.compare import writing
+from enas_jax.compare.benchmark import CHAINS, FIELDS, Benchmark, set_up
 from enas_jax.compare.comparison import Comparison
 from enas_jax.compare.pool import Job, run_all
 from enas_jax.config import get_config
 from enas_jax.errors import Stopped, UserError
+from enas_jax.fields import flatten
+from enas_jax.machine import usable_cores
 from enas_jax.progress import Progress
 from enas_jax.spaces import SPACES
 from enas_jax.strategies import STRATEGIES
 from enas_jax.tables.table import SPLITS
-from enas_jax.workdir import Workdir, disk_errors, flatten
+from enas_jax.workdir import Workdir, disk_errors
 
 SEEDS = 2**32
 FLAGS_INSTEAD = {  # Settings that a comparison takes from its flags or the table, and where from.
@@ -48,20 +49,21 @@ def main(values: flags.FlagValues) -> None:
   if not 0 <= config.seed <= SEEDS - values.trials:
     raise UserError(f'config.seed {config.seed} with {values.trials} trials is outside 0 to {SEEDS - 1}; give one within')
   _check_settings(config)
-  what = _benchmark(values)
+  benchmark = _benchmark(values)
   names = _strategies(values.strategies)
   for name in names:  # What is wrong with one of them is said before any of them runs.
-    estimator = benchmark.set_up(name, what, config).estimator
-  Comparison(table=what.data, **_of(what), trials={})
-  settings = ConfigDict({**config.to_dict(), 'compare': dataclasses.asdict(what)})
-  with Workdir.open(values.workdir, settings, data_checksum=what.data.checksum) as workdir, Progress() as progress, \
+    estimator = set_up(name, benchmark, config).estimator
+  Comparison(table=benchmark.data, **_of(benchmark), trials={})
+  settings = ConfigDict({**config.to_dict(), 'compare': dataclasses.asdict(benchmark)})
+  with Workdir.open(values.workdir, settings, data_checksum=benchmark.data.checksum) as workdir, Progress() as progress, \
        cli.stop_on_sigterm() as stop:
     for notice in filter(None, (workdir.notice, estimator.describe())):
       progress.note(notice)
     jobs = [(name, config.seed + trial) for name in names for trial in range(values.trials)]
-    records = _run(jobs, what, config, workdir, progress, values.processes, should_stop=lambda: stop.requested)
+    records = _run(
+        jobs, benchmark, config, workdir, progress, values.processes, values.plugin, should_stop=lambda: stop.requested)
     trials = {name: [records[job] for job in jobs if job[0] == name] for name in names}
-    comparison = Comparison(table=what.data, **_of(what), trials=trials)
+    comparison = Comparison(table=benchmark.data, **_of(benchmark), trials=trials)
     workdir.write_json('compare.json', {'summary': comparison.summary(), 'trials': comparison.results()})
     workdir.write_bytes('results.csv', writing.rows(comparison).encode())
     workdir.write_bytes('curves.svg', writing.picture(comparison))
@@ -69,21 +71,20 @@ def main(values: flags.FlagValues) -> None:
   print(f'{text}\n\nwritten to {values.workdir}: table.md, results.csv, curves.svg, compare.json')
 
 
-def _run(jobs: Sequence[Job], what: Benchmark, config: ConfigDict, workdir: Workdir, progress: Progress,
-         processes: int, *, should_stop: Callable[[], bool]) -> dict[Job, dict[str, Any]]:
+def _run(jobs: Sequence[Job], benchmark: Benchmark, config: ConfigDict, workdir: Workdir, progress: Progress,
+         processes: int, plugins: Sequence[str], *, should_stop: Callable[[], bool]) -> dict[Job, dict[str, Any]]:
   """Every trial's record, from its file or computed now and filed."""
   with disk_errors(workdir.path):
     (workdir.path / 'trials').mkdir(exist_ok=True)
   stored = {job: workdir.read_json(_file(*job), damaged=progress.note) for job in jobs}
-  known = {job: record for job, record in stored.items() if isinstance(record, dict) and set(record) == benchmark.FIELDS}
+  known = {job: record for job, record in stored.items() if isinstance(record, dict) and set(record) == FIELDS}
   missing = [job for job in jobs if job not in known]
   progress.note(f'{len(missing)} trials to run, {len(known)} are there')
   if not missing:
     return known
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-  processes = min(len(missing), processes or cores)
+  processes = min(len(missing), processes or usable_cores())
   try:
-    with contextlib.closing(run_all(missing, what, config, processes=processes)) as records:
+    with contextlib.closing(run_all(missing, benchmark, config, processes=processes, plugins=plugins)) as records:
       for count, (job, record) in enumerate(records, 1):
         known[job] = record
         workdir.write_json(_file(*job), record)
@@ -118,16 +119,17 @@ def _benchmark(values: flags.FlagValues) -> Benchmark:
   objectives = tuple(values.objectives)
   if objectives and (objectives[0] != 'accuracy' or len(set(objectives)) < max(2, len(objectives))):
     raise UserError(f"--objectives={','.join(objectives)}: give accuracy and others, each once, such as accuracy,params")
-  what = Benchmark(
+  benchmark = Benchmark(
       space=values.space, table=values.table, dataset=values.dataset, score=values.score or SPLITS[0], queries=values.queries,
       objectives=objectives)
-  if values.score is None and what.dataset in what.data.datasets and what.score not in what.data.splits(what.dataset):
-    what = dataclasses.replace(what, score=what.data.splits(what.dataset)[0])
-  return dataclasses.replace(what, table=what.data.name)
+  table, dataset = benchmark.data, benchmark.dataset
+  if values.score is None and dataset in table.datasets and benchmark.score not in table.splits(dataset):
+    benchmark = dataclasses.replace(benchmark, score=table.splits(dataset)[0])
+  return dataclasses.replace(benchmark, table=table.name)
 
 
-def _of(what: Benchmark) -> dict[str, Any]:
-  return {name: getattr(what, name) for name in ('dataset', 'score', 'queries', 'objectives')}
+def _of(benchmark: Benchmark) -> dict[str, Any]:
+  return {name: getattr(benchmark, name) for name in ('dataset', 'score', 'queries', 'objectives')}
 
 
 def _strategies(names: Sequence[str]) -> list[str]:

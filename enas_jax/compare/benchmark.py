@@ -13,16 +13,16 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from enas_jax import spaces, strategies, tables
-from enas_jax.errors import UserError
-from enas_jax.strategies import Strategy
+from enas_jax.estimators.table import task_of
+from enas_jax.loop import InMemory, drive
+from enas_jax.spaces import SearchSpace
+from enas_jax.strategies import Strategy, TableFacts
 from enas_jax.tables import Table
 from enas_jax.tables.chain_views import chain_view
 from enas_jax.tables.estimator import TableEstimator
 from enas_jax.tables.members import members
-from enas_jax.types import Architecture, Task
+from enas_jax.types import Architecture, Evaluation, Request, Task
 
-TASKS = {'cifar10': Task((32, 32, 3), 10), 'cifar100': Task((32, 32, 3), 100), 'imagenet16-120': Task((16, 16, 3), 120)}
-WALKERS = ('egnas', 'evolution')  # Strategies that walk in depth and width: they see the table as chains.
 FIELDS = {'strategy', 'seed', 'seconds', 'queries'}  # Of a trial's record.
 CHAINS = ':chains'  # Behind another strategy's name: it sees the chains, too, as a fair control.
 
@@ -55,7 +55,7 @@ class Benchmark:
   @property
   def task(self) -> Task:
     """What the networks are for."""
-    return TASKS.get(self.dataset, TASKS['cifar10'])  # A data set of the user's own: sizes of networks are as for CIFAR-10.
+    return task_of(self.dataset)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,27 +79,27 @@ def set_up(name: str, benchmark: Benchmark, config: ConfigDict) -> Trial:
   Raises:
     UserError: the strategy is unknown or does not fit the table, or the table lacks the data set or the split.
   """
-  strategy = name.removesuffix(CHAINS)
-  if strategy in WALKERS or strategy != name:
+  data, kind = benchmark.data, name.removesuffix(CHAINS)
+  space: SearchSpace[Any]
+  if strategies.walks(kind) or kind != name:
     space = chain_view(benchmark.space)
     translate = space.translate
   else:
-    space, translate = members(benchmark.data), _same
+    space, translate = members(data), _same
+  fidelities = data.fidelities(benchmark.dataset, benchmark.score)
+  full = fidelities[-1]
   config = config.copy_and_resolve_references()
-  if benchmark.objectives:
-    config.nsga2.objectives = benchmark.objectives
-  estimator = TableEstimator(
-      benchmark.data, benchmark.dataset, score=benchmark.score, budget=benchmark.queries, translate=translate,
-      required=config.nsga2.objectives if strategy == 'nsga2' else ())
-  full = estimator.fidelities[-1]
-  config.strategy = strategy
+  config.strategy = kind
   config.budget.update(evaluations=benchmark.queries, train_macs=0.0)
   config.epochs.update(first=full, per_layer=0, per_width_step=0, micro=full, final=full)
-  config.egnas.update(parameter_slack=10**9, micro_replicates=1)  # Views have no width to pay with; a table answers once.
-  if strategy == 'halving':
-    candidates = _candidates(benchmark, estimator, config.halving.factor)
-    config.halving.update(fidelities=estimator.fidelities, candidates=candidates)
-  return Trial(strategies.make(config, space, benchmark.task), estimator, translate)
+  facts = TableFacts(
+      name=data.name, dataset=benchmark.dataset, rows=len(data), queries=benchmark.queries,
+      costs={epochs: epochs / full for epochs in fidelities}, objectives=benchmark.objectives)
+  strategy = strategies.make(config, space, benchmark.task, table=facts)
+  estimator = TableEstimator(
+      data, benchmark.dataset, score=benchmark.score, budget=benchmark.queries, translate=translate,
+      required=strategy.needs.objectives)
+  return Trial(strategy, estimator, translate)
 
 
 def run(name: str, benchmark: Benchmark, config: ConfigDict, seed: int) -> dict[str, Any]:
@@ -111,44 +111,23 @@ def run(name: str, benchmark: Benchmark, config: ConfigDict, seed: int) -> dict[
   to_string = benchmark.data.space.to_string
   started = time.perf_counter()
   trial = set_up(name, benchmark, config)
-  strategy = trial.strategy
-  state, answers, queries = strategy.init(seed), {}, []
-  while not strategy.done(state):
-    requests, state = strategy.ask(state)
-    new = [r for r in dict.fromkeys(requests) if r not in answers]
-    for index, evaluation in trial.estimator.estimate(new):
-      request = new[index]
-      answers[request] = evaluation
-      if trial.estimator.queries == len(queries):
-        continue  # Refused.
+  queries: list[list[Any]] = []
+
+  def on_answer(request: Request, evaluation: Evaluation, state: Any) -> None:
+    del state
+    if trial.estimator.queries > len(queries):  # Else it was refused.
       accuracy = evaluation.accuracy if evaluation.ok else None
       queries.append([to_string(trial.translate(request.architecture)), request.schedule.epochs, accuracy, evaluation.reason])
-    state = strategy.tell(state, [answers[r] for r in requests])
+
+  drive(trial.strategy, trial.estimator, trial.strategy.init(seed), InMemory(), on_answer=on_answer)
   return {'strategy': name, 'seed': seed, 'seconds': time.perf_counter() - started, 'queries': queries}
 
 
 @functools.cache
 def _find(space: str, table: str | None) -> Table:
   """Read once a process, and no part of a benchmark, which goes to other processes without it."""
-  return tables.find(spaces.SPACES[space](), table)
+  return tables.find(spaces.SPACES[space].make(), table)
 
 
 def _same(architecture: Architecture) -> Architecture:
   return architecture
-
-
-def _candidates(benchmark: Benchmark, estimator: TableEstimator, factor: int) -> int:
-  """With how many networks halving can begin: as many as the budget has for all rungs."""
-  if len(estimator.fidelities) < 2:
-    raise UserError(f'strategy halving: {benchmark.data.name} has one fidelity of {benchmark.dataset}; take another strategy')
-
-  def cost(count: int) -> float:
-    return sum(max(1, count // factor**k) * estimator.cost(epochs) for k, epochs in enumerate(estimator.fidelities))
-
-  if cost(1) > benchmark.queries:
-    raise UserError(f'strategy halving: {benchmark.queries} queries are fewer than the {cost(1):g} of one network on its way '
-                    'through all fidelities; give more')
-  count = 1
-  while count < len(benchmark.data) and cost(count + 1) <= benchmark.queries:
-    count += 1
-  return count

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from enas_jax.compare.benchmark import CHAINS, WALKERS
+from enas_jax import strategies
+from enas_jax.compare.benchmark import CHAINS
 from enas_jax.errors import UserError
 from enas_jax.strategies.hypervolume import hypervolume
 from enas_jax.tables import Table
@@ -138,7 +139,7 @@ class Comparison:
 
   def _control(self, name: str, split: str, spent: float) -> float | None:
     control = CONTROL
-    if (name in WALKERS or name.endswith(CHAINS)) and CONTROL + CHAINS in self.trials:
+    if CONTROL + CHAINS in self.trials and (name.endswith(CHAINS) or strategies.walks(name)):
       control += CHAINS
     if control not in self.trials or spent < 1:
       return None

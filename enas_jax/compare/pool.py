@@ -12,21 +12,29 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from enas_jax.compare import benchmark
-from enas_jax.compare.benchmark import Benchmark
+from enas_jax.compare.benchmark import Benchmark, run
+from enas_jax.plugins import load_all
 
 Job = tuple[str, int]  # Strategy and seed.
 
 
 def run_all(
-    jobs: Sequence[Job], what: Benchmark, config: ConfigDict, *, processes: int) -> Iterator[tuple[Job, dict[str, Any]]]:
-  """Yields each trial's record (see `benchmark.run`) as soon as it is there. Closed early, it starts no more trials.
+    jobs: Sequence[Job], benchmark: Benchmark, config: ConfigDict, *, processes: int,
+    plugins: Sequence[str] = ()) -> Iterator[tuple[Job, dict[str, Any]]]:
+  """Yields each trial's record (see `run`) as soon as it is there. Closed early, it starts no more trials.
+
+  Args:
+    jobs: what to run.
+    benchmark: on what.
+    config: the settings of all strategies.
+    processes: how many run at once.
+    plugins: files that each process reads first.
 
   Raises what a trial raised.
   """
   context = multiprocessing.get_context('spawn')  # A fork of a process with threads, as JAX has, can hang.
-  with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context, initializer=_start) as pool:
-    futures = {pool.submit(benchmark.run, name, what, config, seed): (name, seed) for name, seed in jobs}
+  with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context, initializer=_start, initargs=(plugins,)) as pool:
+    futures = {pool.submit(run, name, benchmark, config, seed): (name, seed) for name, seed in jobs}
     try:
       for future in concurrent.futures.as_completed(futures):
         yield futures[future], future.result()
@@ -34,8 +42,8 @@ def run_all(
       pool.shutdown(cancel_futures=True)
 
 
-def _start() -> None:
-  """Leaves Ctrl-C to the parent, and ends with it even where that is killed."""
+def _start(plugins: Sequence[str]) -> None:
+  """Reads the plugins. Leaves Ctrl-C to the parent, and ends with it even where that is killed."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   parent = multiprocessing.parent_process()
   assert parent is not None
@@ -45,3 +53,4 @@ def _start() -> None:
     os._exit(1)
 
   threading.Thread(target=watch, daemon=True).start()
+  load_all(plugins)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pathlib
 
 from enas_jax.data import embedded
-from enas_jax.data.arrays import load_npz
+from enas_jax.data.arrays import from_arrays, load_npz
 from enas_jax.data.dataset import Dataset, ImageSet, array_checksum, hold_out, statistics
 from enas_jax.data.folder import load_folder
 from enas_jax.data.published import published_statistics
@@ -15,6 +15,7 @@ __all__ = [
     'Dataset',
     'ImageSet',
     'array_checksum',
+    'from_arrays',
     'hold_out',
     'load',
     'published_statistics',

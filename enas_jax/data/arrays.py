@@ -7,11 +7,12 @@ import zlib
 
 import numpy as np
 
-from enas_jax.data.dataset import Dataset, ImageSet
+from enas_jax.data.dataset import Dataset, ImageSet, hold_out
 from enas_jax.errors import UserError
 
 SPELLINGS = (('x_train', 'y_train', 'x_test', 'y_test'), ('train_images', 'train_labels', 'test_images', 'test_labels'))
 CLASS_NAMES = 'class_names'
+TEST_SHARE = 0.2  # Of the images of each class, where there is no test part.
 
 
 def load_npz(path: str | pathlib.Path, *, name: str | None = None) -> Dataset:
@@ -41,6 +42,28 @@ def load_npz(path: str | pathlib.Path, *, name: str | None = None) -> Dataset:
   train = ImageSet(_images(name, keys[0], train_images), _labels(name, keys[1], train_labels, len(train_images)))
   test = ImageSet(_images(name, keys[2], test_images), _labels(name, keys[3], test_labels, len(test_images)))
   return Dataset.checked(name, train, test, _class_names(name, arrays, np.concatenate([train.labels, test.labels])))
+
+
+def from_arrays(*arrays: np.ndarray, name: str = 'arrays') -> Dataset:
+  """Makes a data set of arrays in memory.
+
+  Args:
+    arrays: images and labels, of which a fifth becomes the test part, class by class; or training images and labels, test
+      images and labels. Images are uint8 [N, H, W] or [N, H, W, C], labels integers [N] from 0.
+    name: the data set's name.
+
+  Raises:
+    UserError: there are not two or four arrays, or they are no such images and labels.
+  """
+  if len(arrays) not in (2, 4):
+    raise UserError(f'data: {len(arrays)} arrays; give (images, labels), or these of the training and of the test part')
+  parts = []
+  for spelling, images, labels in zip(('', 'test '), map(np.asarray, arrays[::2]), map(np.asarray, arrays[1::2]), strict=False):
+    parts.append(ImageSet(_images(name, f'{spelling}images', images), _labels(name, f'{spelling}labels', labels, len(images))))
+  class_names = _class_names(name, {}, np.concatenate([part.labels for part in parts]))
+  if len(parts) == 1:
+    parts = hold_out(parts[0], TEST_SHARE, seed=0, num_classes=len(class_names))
+  return Dataset.checked(name, *parts, class_names)
 
 
 def _keys(name: str, present: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """The estimator that trains: every candidate from scratch under its own schedule, as many at once as there is room for."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ class TrainedEstimator:
       self._padded_work += evaluation.train_macs * outcome.padding
       yield index, evaluation
 
-  def prepare(self, requests: Sequence[Request]) -> None:
+  def prepare(self, requests: Iterable[Request]) -> None:
     """Compiles the first program that these need and that is missing, while the present ones train."""
     self._engine.prepare(requests)
 

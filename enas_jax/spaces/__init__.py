@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from enas_jax.errors import UserError
+from enas_jax.registry import Registry, check_methods
+from enas_jax.settings import check_class, read
 from enas_jax.spaces.base import Graph, HasDepthAndWidth, SearchSpace
 from enas_jax.spaces.chain import ChainArchitecture, Chains, ChainSpace
+from enas_jax.spaces.choices import Choices
 from enas_jax.spaces.darts import DartsArchitecture, DartsSpace
 from enas_jax.spaces.nasbench101 import NasBench101Architecture, NasBench101Space
 from enas_jax.spaces.nasbench201 import NasBench201Architecture, NasBench201Space
@@ -14,19 +16,55 @@ from enas_jax.spaces.nasbench_macro import NasBenchMacroArchitecture, NasBenchMa
 from enas_jax.spaces.nats_size import NatsSizeArchitecture, NatsSizeSpace
 
 __all__ = [
-    'SPACES', 'ChainArchitecture', 'ChainSpace', 'Chains', 'DartsArchitecture', 'DartsSpace', 'Graph', 'HasDepthAndWidth',
-    'NasBench101Architecture', 'NasBench101Space', 'NasBench201Architecture', 'NasBench201Space', 'NasBenchMacroArchitecture',
-    'NasBenchMacroSpace', 'NatsSizeArchitecture', 'NatsSizeSpace', 'SearchSpace', 'make',
+  'SPACES',
+  'ChainArchitecture',
+  'ChainSpace',
+  'Chains',
+  'Choices',
+  'DartsArchitecture',
+  'DartsSpace',
+  'Graph',
+  'HasDepthAndWidth',
+  'NasBench101Architecture',
+  'NasBench101Space',
+  'NasBench201Architecture',
+  'NasBench201Space',
+  'NasBenchMacroArchitecture',
+  'NasBenchMacroSpace',
+  'NatsSizeArchitecture',
+  'NatsSizeSpace',
+  'SearchSpace',
+  'make',
+  'register',
 ]
 
-SPACES: dict[str, Callable[..., SearchSpace[Any]]] = {
-    ChainSpace.name: ChainSpace,
-    NasBench201Space.name: NasBench201Space,
-    NatsSizeSpace.name: NatsSizeSpace,
-    NasBench101Space.name: NasBench101Space,
-    NasBenchMacroSpace.name: NasBenchMacroSpace,
-    DartsSpace.name: DartsSpace,
-}
+Maker = Callable[..., SearchSpace[Any]]  # A class whose fields are the settings.
+C = TypeVar('C', bound=Maker)
+SPACES: Registry[Maker] = Registry('space', 'config.space')
+
+
+def register(space: C) -> C:
+  """Makes a space known as `config.space`, with its settings under `config.NAME`. A decorator of its class, too.
+
+  Args:
+    space: a frozen dataclass that has the methods of `SearchSpace`. `space.name` is its name, its fields are its settings.
+
+  Returns:
+    The class itself.
+
+  Raises:
+    UserError: the name is taken or missing, a method is missing, or a field has no plain default.
+  """
+  owner = SPACES.owner_of(getattr(space, 'name', None), space)
+  check_class(space, owner)
+  made = space()
+  check_methods(made, SearchSpace, owner)
+  SPACES.add(made.name, space, space)
+  return space
+
+
+for _space in (ChainSpace, NasBench201Space, NatsSizeSpace, NasBench101Space, NasBenchMacroSpace, DartsSpace):
+  register(_space)
 
 if TYPE_CHECKING:  # A checker then names the method in which a space departs from the contract.
   _CHAIN: SearchSpace[ChainArchitecture] = ChainSpace()
@@ -40,6 +78,6 @@ if TYPE_CHECKING:  # A checker then names the method in which a space departs fr
 
 def make(config: Any) -> SearchSpace[Any]:
   """Returns the space `config.space` with the settings that stand under its name. Raises UserError for an unknown one."""
-  if config.space not in SPACES:
-    raise UserError(f"config.space '{config.space}' is unknown; give one of {', '.join(sorted(SPACES))}")
-  return SPACES[config.space](**config[config.space])
+  entry = SPACES.find(config.space)
+  space: SearchSpace[Any] = read(entry.settings, config[entry.name])
+  return space

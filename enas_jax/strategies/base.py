@@ -9,28 +9,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from enas_jax.types import Architecture, Evaluation, Request
+from enas_jax.types import Architecture, Evaluation, Needs, Request
 
 A_co = TypeVar('A_co', bound=Architecture, covariant=True)
 S = TypeVar('S')
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Needs:
-  """What a strategy needs of the estimator that answers it.
-
-  Attributes:
-    objectives: the metrics beside `accuracy` that every successful evaluation must have.
-    fidelities: the epochs of the whole trainings that it asks for, in rising order; empty if they are those of the schedules
-      (`config.epochs`).
-    parts: whether it asks for parts of trainings (`Schedule.stop_epoch`), which a table does not have.
-    setting: the setting that decides about the epochs, for messages.
-  """
-
-  objectives: tuple[str, ...] = ()
-  fidelities: tuple[int, ...] = ()
-  parts: bool = False
-  setting: str = 'epochs.first'
 
 
 class Strategy(Protocol[A_co, S]):

@@ -9,11 +9,12 @@ import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from enas_jax.errors import UserError
+from enas_jax.registry import Registry
 from enas_jax.spaces import SPACES
 from enas_jax.spaces.base import SearchSpace
 from enas_jax.tables import files, hwnasbench_file, nasbench101_tfrecord, nats_files
@@ -21,9 +22,19 @@ from enas_jax.tables.members import members
 from enas_jax.tables.table import Table
 from enas_jax.types import A
 
-__all__ = ['Table', 'cards', 'find', 'load', 'members', 'read', 'save']
+__all__ = ['Table', 'cards', 'find', 'load', 'members', 'read', 'register', 'save']
 
 DATA = Path(__file__).parent / 'data'
+
+
+class Source(NamedTuple):
+  """Where a plugin's table comes from: the name of its space, and what reads it once a process."""
+
+  space: str
+  load: Callable[[], Table[Any]]
+
+
+TABLES: Registry[Source] = Registry('table', 'config.table.name')  # Beside those that come with the package.
 
 
 @functools.cache
@@ -45,7 +56,23 @@ def load(name: str) -> Table[Any]:
   arrays: dict[str, np.ndarray] = {}
   for file, checksum in card['files'].items():
     arrays.update(files.read_npz(DATA / file, checksum=checksum))
-  return files.table_of(name, SPACES[card['space']](), arrays)
+  return files.table_of(name, SPACES[card['space']].make(), arrays)
+
+
+def register(name: str, space: str, load: Callable[[], Table[Any]]) -> None:
+  """Makes a table known by name, as those that come with the package are.
+
+  Args:
+    name: the word for it in `config.table.name` and --table.
+    space: the name of its space.
+    load: returns the table; called once a process, when it is asked for.
+
+  Raises:
+    UserError: the name is taken, or no word of letters, digits and underscores.
+  """
+  if name in cards():
+    raise UserError(f"{TABLES.owner_of(name, load)} comes with the package already; give another name")
+  TABLES.add(name, Source(space, functools.cache(load)))
 
 
 def find(space: SearchSpace[A], name: str | None = None) -> Table[A]:
@@ -53,21 +80,22 @@ def find(space: SearchSpace[A], name: str | None = None) -> Table[A]:
 
   Args:
     space: the space that its rows are members of.
-    name: one that comes with the package, or the path of a user's file. None: the first of the space that comes with the
+    name: one that is known by name, or the path of a user's file. None: the first of the space that comes with the
       package.
 
   Raises:
     UserError: there is none, it is of another space, or it cannot be read.
   """
+  known = {**{name: card['space'] for name, card in cards().items()}, **{name: e.make.space for name, e in TABLES.items()}}
   if name is None:
-    name = next((name for name, card in cards().items() if card['space'] == space.name), None)
+    name = next((name for name, owner in known.items() if owner == space.name), None)
     if name is None:
       raise UserError(f"no table of space '{space.name}' comes with the package; give a file of your own, CSV or npz")
-  if name not in cards():
+  if name not in known:
     return read(name, space)
-  if cards()[name]['space'] != space.name:
-    raise UserError(f"table {name} is of space '{cards()[name]['space']}', not '{space.name}'")
-  table = load(name)
+  if known[name] != space.name:
+    raise UserError(f"table {name} is of space '{known[name]}', not '{space.name}'")
+  table = TABLES[name].make.load() if name in TABLES else load(name)
   if table.space != space:
     raise UserError(f'table {name} is of {table.space}, not of {space}; leave its settings as they are')
   return table

@@ -62,7 +62,7 @@ class TableEstimator:
     del request
     return 0.0
 
-  def prepare(self, requests: Sequence[Request]) -> None:
+  def prepare(self, requests: Iterable[Request]) -> None:
     """Does nothing: there is nothing to prepare."""
     del requests
 

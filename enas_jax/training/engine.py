@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from enas_jax.training.ladder import Outcome
@@ -17,7 +17,7 @@ class Engine(Protocol):
   def train(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
     """Yields (index into requests, outcome) as candidates end. Raises `Stopped` when told to stop."""
 
-  def prepare(self, requests: Sequence[Request]) -> None:
+  def prepare(self, requests: Iterable[Request]) -> None:
     """Compiles the first program that these need and that is missing, while the present ones train."""
 
   def describe(self) -> str:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class HostEngine:
         group = {i: requests[i] for i in indices[start:start + slots]}
         yield from ladder.train(_HostRung(self, next(iter(group.values())), len(group)), group, self._programs)
 
-  def prepare(self, requests: Sequence[Request]) -> None:
+  def prepare(self, requests: Iterable[Request]) -> None:
     """Prepares nothing: a program serves one architecture."""
     del requests
 

@@ -1,4 +1,4 @@
-"""How much memory a program may take, and keeping what it took."""
+"""How much memory a program may take."""
 from __future__ import annotations
 
 import ctypes
@@ -8,8 +8,6 @@ import platform
 import re
 
 import jax
-
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 
 
 def free_bytes(device: jax.Device) -> float:
@@ -42,19 +40,6 @@ def program_bytes(compiled: jax.stages.Compiled) -> int:
   if analysis is None:  # A back end that does not tell.
     return 0
   return analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-
-
-def keep_freed_memory() -> None:
-  """Has glibc keep freed memory for the next training step, instead of handing it back and getting it again zeroed.
-
-  A step's buffers above 32 MB are otherwise mapped anew each time: a quarter of a step's CPU time, measured on small
-  networks (benchmarks/README.md). Nothing where the C library is another.
-  """
-  if platform.libc_ver()[0] != 'glibc':
-    return
-  libc = ctypes.CDLL(None)
-  for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**26)):
-    libc.mallopt(option, value)
 
 
 def _readable(num_bytes: float) -> str:

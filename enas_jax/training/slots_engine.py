@@ -5,7 +5,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -53,7 +53,7 @@ class SlotsEngine:
     for (*shared, _), group in groups.items():
       yield from ladder.train(self._rung(tuple(shared), len(group)), group, self._programs)
 
-  def prepare(self, requests: Sequence[Request]) -> None:
+  def prepare(self, requests: Iterable[Request]) -> None:
     """Compiles the first program that is missing."""
     groups: collections.Counter[tuple[Hashable, int, bool]] = collections.Counter()
     for request in requests:

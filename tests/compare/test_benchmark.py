@@ -9,7 +9,8 @@ import pytest
 
 from enas_jax import get_config, tables
 from enas_jax.compare import benchmark
-from enas_jax.compare.benchmark import TASKS, Benchmark
+from enas_jax.compare.benchmark import Benchmark
+from enas_jax.estimators.table import TASKS
 
 BLACK_BOX = ('random', 'regularized_evolution', 'local_search', 'nsga2')
 

@@ -30,9 +30,9 @@ def here(workdir, *more):
   return ended.value.code or 0
 
 
-def run_here(jobs, what, config, *, processes):
+def run_here(jobs, what, config, *, processes, plugins):
   """As `pool.run_all`, in this process."""
-  del processes
+  del processes, plugins
   for name, seed in jobs:
     yield (name, seed), benchmark.run(name, what, config, seed)
 

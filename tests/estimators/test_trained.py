@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import threading
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -484,11 +483,9 @@ def own_cache():
 
 @pytest.mark.usefixtures('own_cache')
 def test_candidates_run_as_the_flags_say(tmp_path):
-  values = SimpleNamespace(config=get_config(), slots=0, lowering='shifts', compilation_cache='none')
-  assert estimators.execution(values, tmp_path) == Execution.default()
-  values.config.precision, values.slots, values.lowering = 'bfloat16', 3, 'xla'
-  values.compilation_cache = tmp_path / 'programs'
-  execution = estimators.execution(values, tmp_path)
+  assert estimators.execution('auto', tmp_path, lowering='shifts', compilation_cache='none') == Execution.default()
+  execution = estimators.execution(
+      'bfloat16', tmp_path, slots=3, lowering='xla', compilation_cache=tmp_path / 'programs')
   assert (execution.dtype, execution.slots, execution.lowering) == (jax.numpy.bfloat16, 3, 'xla')
   assert jax.config.jax_compilation_cache_dir == str(tmp_path / 'programs')
   assert (tmp_path / 'programs').stat().st_mode & 0o777 == 0o700

@@ -30,7 +30,8 @@ def test_a_cpu_has_what_the_machine_has():
 KEPT_UNTIL_ASKED = """
 import ctypes, os, pathlib
 import jax
-from enas_jax.training.memory import free_bytes, keep_freed_memory
+from enas_jax.machine import keep_freed_memory
+from enas_jax.training.memory import free_bytes
 
 def resident():  # Of this process alone: what the machine has free changes with its other processes.
   return int(pathlib.Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')

@@ -7,7 +7,7 @@ import pytest
 
 ASK = '''
 import jax
-from enas_jax.devices import one_cpu_device_a_core
+from enas_jax.machine import one_cpu_device_a_core
 {before}
 one_cpu_device_a_core()
 print(jax.device_count('cpu'))

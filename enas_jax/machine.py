@@ -1,0 +1,72 @@
+"""The machine that a process runs on: its cores, its memory, and how JAX and malloc are told of them. Importing it is cheap."""
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import sys
+from typing import Any
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
+
+
+def usable_cores() -> int:
+  """Returns the number of cores that this process may run on."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def prepare() -> None:
+  """Gets this process ready for training, as each command does first. Call it before anything runs on JAX."""
+  keep_freed_memory()
+  one_cpu_device_a_core()
+
+
+def one_cpu_device_a_core() -> None:
+  """Has JAX see each usable core as a device, so that a core trains a candidate. Call it before anything runs on JAX.
+
+  Nothing changes where the user has set a number (XLA_FLAGS or JAX_NUM_CPU_DEVICES), or where JAX runs already. It does not
+  concern accelerators.
+  """
+  if devices_are_set():
+    return
+  import jax
+  with contextlib.suppress(RuntimeError):  # JAX runs already, with the devices that it has.
+    jax.config.update('jax_num_cpu_devices', usable_cores())
+
+
+def devices_are_set() -> bool:
+  """Returns whether the user has set how many CPU devices there are."""
+  flag = '--xla_force_host_platform_device_count'
+  return flag in os.environ.get('XLA_FLAGS', '') or 'JAX_NUM_CPU_DEVICES' in os.environ
+
+
+def keep_freed_memory() -> None:
+  """Has glibc keep freed memory for the next training step, instead of handing it back and getting it again zeroed.
+
+  A step's buffers above 32 MB are otherwise mapped anew each time: a quarter of a step's CPU time, measured on small
+  networks (benchmarks/README.md). Nothing changes where the C library is another.
+  """
+  if platform.libc_ver()[0] != 'glibc':
+    return
+  libc = ctypes.CDLL(None)
+  for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**26)):
+    libc.mallopt(option, value)
+
+
+def peak_memory_bytes() -> int:
+  """Returns the most memory that this process has held so far."""
+  import resource
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
+
+
+def hardware() -> dict[str, Any]:
+  """Returns what of the hardware can change the last digits of a result, as a plain record."""
+  import jax
+  device = jax.devices()[0]
+  return {
+      'backend': device.platform,
+      'device_kind': device.device_kind,
+      **({} if device.platform == 'cpu' else {'device_count': jax.device_count()}),  # A CPU's change no result.
+      'cpu_count': usable_cores(),
+  }

@@ -1,0 +1,76 @@
+"""The loop of ask and tell, in memory."""
+import dataclasses
+
+import pytest
+
+from enas_jax import get_config, loop, spaces, strategies, tables
+from enas_jax.errors import Stopped
+from enas_jax.tables.estimator import TableEstimator
+from enas_jax.types import Task
+
+
+@pytest.fixture
+def random():
+  """Random search for 20 queries of NAS-Bench-201, four at once."""
+  config = get_config()
+  config.update_from_flattened_dict({
+      'strategy': 'random', 'space': 'nasbench201', 'epochs.first': 200, 'budget.evaluations': 20, 'random.batch': 4})
+  return strategies.make(config, spaces.make(config), Task((32, 32, 3), 10))
+
+
+def estimator():
+  return TableEstimator(tables.load('nasbench201'), 'cifar10')
+
+
+def test_a_search_on_a_table_in_memory(random):
+  answers, told = loop.InMemory(), []
+  state = loop.drive(random, estimator(), random.init(0), answers, on_tell=told.append)
+  assert len(answers) == 20 and len(told) == 5 and told[-1] == state
+  best = max(answers, key=lambda request: answers[request].accuracy)
+  assert random.best(state) == best.architecture
+
+
+def test_every_new_answer_is_told_once_and_known_ones_are_not_asked_for(random):
+  answers, seen = loop.InMemory(), []
+  loop.drive(random, estimator(), random.init(0), answers, on_answer=lambda *event: seen.append(event[:2]))
+  assert seen == list(answers.items())
+  second = estimator()
+  best = max(seen, key=lambda event: event[1].accuracy)[0].architecture
+  assert random.best(loop.drive(random, second, random.init(0), answers)) == best and second.queries == 0
+
+
+def test_it_goes_on_from_where_it_was_stopped(random):
+  answers, states = loop.InMemory(), []
+  with pytest.raises(Stopped):
+    loop.drive(random, estimator(), random.init(0), answers, on_tell=states.append, should_stop=lambda: len(states) == 2)
+  assert len(answers) == 8
+  after = loop.drive(random, estimator(), states[-1], answers)
+  assert after == loop.drive(random, estimator(), random.init(0), loop.InMemory())
+
+
+def test_the_outlook_is_computed_for_who_wants_it_alone(random, monkeypatch):
+  monkeypatch.setattr(type(random), 'outlook', None)
+  loop.drive(random, estimator(), random.init(0), loop.InMemory())
+
+
+class Lazy(TableEstimator):
+  def estimate(self, requests):
+    return super().estimate(requests[1:])
+
+
+def test_an_estimator_that_leaves_a_request_out(random, user_error):
+  with user_error('Lazy left 1 of 4 requests without an evaluation; yield one for each'):
+    loop.drive(random, Lazy(tables.load('nasbench201'), 'cifar10'), random.init(0), loop.InMemory())
+
+
+def test_a_strategy_that_asks_for_nothing(user_error):
+  @dataclasses.dataclass
+  class Silent:
+    def done(self, state):
+      return False
+
+    def ask(self, state):
+      return (), state
+
+  with user_error('Silent asks for nothing and is not done; let `done` be True then'):
+    loop.drive(Silent(), estimator(), None, loop.InMemory())
