@@ -152,17 +152,17 @@ def test_devices_are_the_cores_unless_jax_runs_already(tiny):
   code = f'''
 import sys
 import jax
-{{}}
+BEFORE
 import numpy as np
 sys.path.insert(0, {str(__file__.rpartition('/')[0])!r})
 from run_records import image_part
 import enas_jax
 enas_jax.run({tiny}, data=image_part(200, np.random.default_rng(0)), train=False)
 '''
-  clean = 'import os\nos.environ.pop("JAX_NUM_CPU_DEVICES", None)\nos.environ.pop("XLA_FLAGS", None)'
+  clean = 'import os\nos.environ.pop("JAX_NUM_CPU_DEVICES", None)\nos.environ.pop("XLA_FLAGS", None)\n'
   cores = enas_jax.machine.usable_cores()
-  assert f'{cores} cpu device' in python(clean + code.format(''))
-  late = python(clean + code.format('jax.devices()'))
+  assert f'{cores} cpu device' in python(clean + code.replace('BEFORE', ''))
+  late = python(clean + code.replace('BEFORE', 'jax.devices()'))
   said = f'has 1 CPU device, so candidates train on 1 of {cores} cores; call enas_jax.run before other JAX code'
   assert '1 cpu device' in late and (said in late) == (cores > 1)
 
