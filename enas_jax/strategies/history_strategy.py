@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+from enas_jax.errors import UserError
 from enas_jax.strategies.base import Needs
 from enas_jax.strategies.history import History, work_left
 from enas_jax.strategies.registration import Setup
@@ -124,9 +125,16 @@ class HistoryStrategy(Generic[A, M]):
     return HistoryState(history=History(seed=seed), memory=self.proposer.begin())
 
   def ask(self, state: HistoryState[A, M]) -> tuple[tuple[Request, ...], HistoryState[A, M]]:
-    """Returns what the proposer chooses, at most a batch, and the state that keeps it."""
+    """Returns what the proposer chooses, at most a batch, and the state that keeps it.
+
+    Raises UserError if it chooses what it must not, see `Proposer.choose`: the search might never end.
+    """
     if not state.chosen and (room := self.setup.budget.room(state.history.spent, self.batch)):
       phase, chosen = self.proposer.choose(state.history, state.memory, room)
+      new = {a for a in chosen if a not in state.history.answers}
+      if not len(new) == len(chosen) <= room or not (chosen or self.done(state)):
+        raise UserError(f"strategy '{self.label}' chose {len(chosen)} architectures, {len(new)} of them new; choose new ones, "
+                        f'from 1 to {room}')
       state = dataclasses.replace(state, phase=phase, chosen=chosen)
     return self._requests(state.phase, state.chosen), state
 

@@ -4,7 +4,7 @@ import dataclasses
 import pytest
 from synthetic_estimator import estimate, play, strategy_with
 
-from enas_jax.strategies import STRATEGIES, HistoryStrategy, Memoryless, draw_new
+from enas_jax.strategies import STRATEGIES, History, HistoryStrategy, Memoryless, draw_new
 from enas_jax.strategies.history_strategy import HistoryState
 
 WITH_HISTORY = ('bananas', 'local_search', 'nsga2', 'random', 'regularized_evolution')
@@ -36,6 +36,20 @@ def test_answers_may_come_to_a_state_that_was_not_asked():
   requests, asked = strategy.ask(strategy.init(0))
   answers = [estimate(r) for r in requests]
   assert strategy.tell(strategy.init(0), answers) == strategy.tell(asked, answers)
+
+
+@pytest.mark.parametrize(('choose', 'message'), [
+    (lambda space, history, room: (), 'chose 0 architectures, 0 of them new; choose new ones, from 1 to 4'),
+    (lambda space, history, room: draw_new(space, history, room + 1), 'chose 5 architectures, 5 of them new'),
+    (lambda space, history, room: 2 * draw_new(space, history, 1), 'chose 2 architectures, 1 of them new'),
+    (lambda space, history, room: draw_new(space, History(seed=0), 1), 'chose 1 architectures, 0 of them new'),
+])
+def test_a_wrong_choice_is_a_user_error_where_the_search_would_never_end(choose, message, user_error):
+  setup = strategy_with('random').setup
+  strategy = HistoryStrategy(
+      setup, Memoryless(lambda history, room: ('wrong', choose(setup.space, history, room))), label='mine', batch=4)
+  with user_error(f"strategy 'mine' {message}"):
+    list(play(strategy, strategy.init(0)))
 
 
 @pytest.mark.parametrize('name', WITH_HISTORY)

@@ -1,5 +1,6 @@
 """Settings stand beside what they set; a config has the same groups, field by field."""
 import dataclasses
+import inspect
 
 import pytest
 
@@ -23,7 +24,7 @@ def test_a_group_of_the_config_is_its_settings(name):
 def test_settings_are_frozen_and_every_one_is_explained(name):
   settings.check_class(GROUPS[name], name)
   for field in dataclasses.fields(GROUPS[name]):
-    assert f'    {field.name}: ' in GROUPS[name].__doc__
+    assert f'  {field.name}: ' in inspect.getdoc(GROUPS[name])
 
 
 @pytest.mark.parametrize('name', STRATEGIES)
