@@ -80,7 +80,7 @@ def execution_flags(values: flags.FlagValues) -> dict[str, Any]:
 class StopRequest:
   """Whether a signal has asked the run to stop: poll `requested` where stopping is safe, then raise `Stopped`."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     self.requested = False
     self.signum = signal.SIGTERM
 
@@ -159,7 +159,7 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> None:
         check_field(config, override[1], '--config.')
     config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=argv)
     stray = values(argv)[1:]
-    values.plugin = paths
+    values['plugin'].value = paths
   except flags.Error as error:
     raise UserError(_explain(error, values)) from error
   if stray:

@@ -73,7 +73,7 @@ def drive(
       answers.add(new[index], evaluation)
       if on_answer is not None:
         on_answer(new[index], evaluation, state)
-    told = [evaluation for request in requests if (evaluation := answers.get(request)) is not None]
+    told = [known for request in requests if (known := answers.get(request)) is not None]
     if len(told) < len(requests):
       raise UserError(f'{type(estimator).__name__} left {len(requests) - len(told)} of {len(requests)} requests without an '
                       'evaluation; yield one for each')

@@ -20,7 +20,7 @@ class TimeLeft:
   all time goes by candidate.
   """
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._candidates = self._macs = self._run_seconds = self._compile_seconds = 0.0
 
   def add(self, train_macs: float, seconds: float, compile_seconds: float) -> None:
@@ -86,7 +86,7 @@ class Progress:
   def candidate(self, request: Request, evaluation: Evaluation) -> None:
     """A candidate is finished, well or not."""
     self._count(request, evaluation)
-    result = _percent(evaluation.accuracy) if evaluation.ok else f'failed: {evaluation.reason}'
+    result = f'accuracy {_percent(evaluation.accuracy)}' if evaluation.ok else f'failed: {evaluation.reason}'
     label = f'{request.phase}: ' if request.phase else ''
     epochs, stop = request.schedule.epochs, request.schedule.stop_epoch
     part = f'{stop} of ' if stop else ''

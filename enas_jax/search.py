@@ -29,7 +29,7 @@ from enas_jax.machine import peak_memory_bytes
 from enas_jax.progress import Progress, TimeLeft
 from enas_jax.strategies import Strategy
 from enas_jax.train import check_network, check_seed, final_request, finished, fit
-from enas_jax.types import Evaluation, Request
+from enas_jax.types import Evaluation, Request, Task
 from enas_jax.workdir import Workdir
 
 
@@ -56,7 +56,8 @@ def main(values: flags.FlagValues) -> None:
     result = search(config, dataset, workdir, progress, execution=execution, should_stop=lambda: stop.requested)
     progress.note(
         f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters, "
-        f"{result['macs'] / 1e6:.1f} M multiply-adds, {result['evaluations']} candidates; in {workdir.path}")
+        f"{result['macs'] / 1e6:.1f} M multiply-adds, {result['evaluations']} candidates; "
+        f"the trained network: enas_jax.load('{workdir.path}')")
 
 
 def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progress: Progress, *,
@@ -102,8 +103,10 @@ def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progre
   if (result := finished(workdir, progress)) is not None:
     return result
   progress.start(ledger)
+  images = '' if dataset is None else f' for {dataset.name}, {_images(task)}'
+  progress.note(f"space '{space.name}' ({_count(space.size())} networks), strategy '{config.strategy}'{images}")
   progress.note(estimator.describe())
-  progress.phase('search')
+  progress.phase('search for the best network')
   state = explore(strategy, estimator, Run(workdir, ledger, progress), config, should_stop)
   architecture = strategy.best(state)
   if architecture is None:
@@ -112,7 +115,7 @@ def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progre
   del estimator  # Its programs, before the final training needs memory.
   if not train or dataset is None:
     return {'seed': config.seed, 'architecture': architecture.to_json(), **_summary(ledger), **found}
-  progress.phase(f'final training of {architecture}')
+  progress.phase(f'final training of the best network: {architecture}')
   final = fit(architecture, config, dataset, workdir, progress, execution=execution, should_stop=should_stop)
   result = {**final, **_summary(ledger, final['seconds']), **found}
   workdir.write_json('result.json', result)
@@ -170,9 +173,17 @@ def _left(strategy: Strategy, state: Any, ledger: Ledger, config: ConfigDict) ->
   return left if winner is None else [*left, final_request(winner, config)]
 
 
+def _images(task: Task) -> str:
+  return f"{task.num_classes} classes of images {' x '.join(map(str, task.image_shape))}"
+
+
+def _count(number: int) -> str:
+  return f'{number:,}' if number < 10**9 else f'about 10^{len(str(number)) - 1}'
+
+
 def _summary(ledger: Ledger, final_seconds: float | None = None) -> dict[str, Any]:
   """Returns what the ledger says of the search as a whole."""
-  seconds: collections.Counter[str] = collections.Counter()
+  seconds: dict[str, float] = collections.defaultdict(float)
   for request, evaluation in ledger:
     seconds[request.phase] += evaluation.seconds
   return {

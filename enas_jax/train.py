@@ -71,6 +71,7 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdi
       if epoch is None or should_stop():
         raise Stopped
       state = snapshot
+  assert state is not None  # There is an epoch at least.
   mean, std = (np.asarray(x) for x in (part.arrays.mean, part.arrays.std))
   model = Model(architecture, network.network(state.state), dataset.task, mean, std, dataset.class_names)
   model.save(workdir.path)
@@ -161,12 +162,13 @@ def main(values: flags.FlagValues) -> None:
       raise UserError(f'workdir {workdir.path} trains another architecture; choose another --workdir')
     if (result := finished(workdir, progress)) is None:
       progress.start()
-      progress.phase(f'training of {architecture}')
+      progress.phase(f'training of one network: {architecture}')
       how = execution(values.config.precision, workdir.path, **cli.execution_flags(values))
       result = fit(architecture, values.config, dataset, workdir, progress, execution=how,
                    should_stop=lambda: stop.requested)
       workdir.write_json('result.json', result)
-    progress.note(f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters; in {workdir.path}")
+    progress.note(f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters; "
+                  f"the trained network: enas_jax.load('{workdir.path}')")
 
 
 def _read(path: pathlib.Path) -> Architecture:

@@ -197,7 +197,7 @@ def broken(old, new):
     (broken('batch: int = 3', 'batch: type = int'), "batch of Settings is <class 'int'>; give a bool"),
     (broken('batch: int = 3', 'batch: "Missing" = None'), 'annotations of Settings are not to be read: name'),
     (broken('frozen=True, ', ''), r'can be changed; write @dataclasses.dataclass\(frozen=True\)'),
-    (broken('@dataclasses.dataclass(frozen=True, kw_only=True)\n', ''), r'settings Settings is no dataclass; give a frozen one'),
+    (broken('@dataclasses.dataclass(frozen=True, kw_only=True)\n', ''), 'Settings is no dataclass; give a frozen one'),
     (broken('label: str | None = None', 'label: str | None = None\n\n  def __post_init__(self):\n'
             '    from enas_jax import UserError\n    raise UserError("config.mine.batch 3 is too small; give 4")'),
      r"strategy 'mine': the defaults of Settings are refused: config.mine.batch 3 is too small; give 4"),

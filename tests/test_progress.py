@@ -64,8 +64,8 @@ def test_plain_output_is_one_line_an_event(clock):
   assert text(progress).splitlines() == [
       'search',
       '1. ' + chain.format(3, '000', '333') + 'failed: out of memory: needs 3 GB (0.0 s); none succeeded yet; elapsed 30 s',
-      '2. ' + chain.format(4, '0000', '3333') + '84.12 % (12 s); best 84.12 %; elapsed 60 s, at least 3 min left',
-      '3. ' + chain.format(5, '00000', '33333') + '20.00 % (12 s); best 84.12 %; elapsed 60 s, at least 3 min left',
+      '2. ' + chain.format(4, '0000', '3333') + 'accuracy 84.12 % (12 s); best 84.12 %; elapsed 60 s, at least 3 min left',
+      '3. ' + chain.format(5, '00000', '33333') + 'accuracy 20.00 % (12 s); best 84.12 %; elapsed 60 s, at least 3 min left',
       'a note [bold]',
       'final training',
       'epoch 1 of 10: accuracy 91.23 %, loss 0.2500; elapsed 60 s',
@@ -77,7 +77,7 @@ def test_a_stopped_training_says_so(clock):
   with show() as progress:
     progress.start()
     progress.candidate(stopped, good())
-  assert 'kernels 333, 1 of 9 epochs, replicate 2: 50.00 %' in text(progress)
+  assert 'kernels 333, 1 of 9 epochs, replicate 2: accuracy 50.00 %' in text(progress)
 
 
 def test_resumed(clock):

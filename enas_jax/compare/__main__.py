@@ -44,8 +44,8 @@ def main(values: flags.FlagValues) -> None:
   """
   config = values.config
   for name, least in (('queries', 1), ('trials', 1), ('processes', 0)):
-    if values[name].value < least:
-      raise UserError(f'--{name}={values[name].value} is below {least}; give at least {least}')
+    if (value := getattr(values, name)) < least:
+      raise UserError(f'--{name}={value} is below {least}; give at least {least}')
   if not 0 <= config.seed <= SEEDS - values.trials:
     raise UserError(f'config.seed {config.seed} with {values.trials} trials is outside 0 to {SEEDS - 1}; give one within')
   _check_settings(config)

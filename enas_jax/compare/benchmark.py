@@ -70,7 +70,7 @@ class Trial:
 
   strategy: Strategy
   estimator: TableEstimator
-  translate: Callable[[Architecture], Architecture]
+  translate: Callable[[Any], Architecture]
 
 
 def set_up(name: str, benchmark: Benchmark, config: ConfigDict) -> Trial:

@@ -60,7 +60,7 @@ class Comparison:
   objectives: Sequence[str]
   trials: Mapping[str, Sequence[Mapping[str, Any]]]
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.score not in self.splits:
       name = f'{self.dataset}/{self.score}/{self.epochs}'
       raise UserError(f'table {self.table.name}: column {name} has no value; take another split or data set')

@@ -7,7 +7,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -20,7 +20,7 @@ Job = tuple[str, int]  # Strategy and seed.
 
 def run_all(
     jobs: Sequence[Job], benchmark: Benchmark, config: ConfigDict, *, processes: int,
-    plugins: Sequence[str] = ()) -> Iterator[tuple[Job, dict[str, Any]]]:
+    plugins: Sequence[str] = ()) -> Generator[tuple[Job, dict[str, Any]], None, None]:
   """Yields each trial's record (see `run`) as soon as it is there. Closed early, it starts no more trials.
 
   Args:
@@ -48,7 +48,7 @@ def _start(plugins: Sequence[str]) -> None:
   parent = multiprocessing.parent_process()
   assert parent is not None
 
-  def watch():
+  def watch() -> None:
     multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
 

@@ -57,13 +57,12 @@ def from_arrays(*arrays: np.ndarray, name: str = 'arrays') -> Dataset:
   """
   if len(arrays) not in (2, 4):
     raise UserError(f'data: {len(arrays)} arrays; give (images, labels), or these of the training and of the test part')
-  parts = []
-  for spelling, images, labels in zip(('', 'test '), map(np.asarray, arrays[::2]), map(np.asarray, arrays[1::2]), strict=False):
-    parts.append(ImageSet(_images(name, f'{spelling}images', images), _labels(name, f'{spelling}labels', labels, len(images))))
+  parts = [
+      ImageSet(_images(name, f'{part}images', images), _labels(name, f'{part}labels', labels, len(images)))
+      for part, images, labels in zip(('', 'test '), map(np.asarray, arrays[::2]), map(np.asarray, arrays[1::2]), strict=False)]
   class_names = _class_names(name, {}, np.concatenate([part.labels for part in parts]))
-  if len(parts) == 1:
-    parts = hold_out(parts[0], TEST_SHARE, seed=0, num_classes=len(class_names))
-  return Dataset.checked(name, *parts, class_names)
+  train, test = parts if len(parts) == 2 else hold_out(parts[0], TEST_SHARE, seed=0, num_classes=len(class_names))
+  return Dataset.checked(name, train, test, class_names)
 
 
 def _keys(name: str, present: list[str]) -> list[str]:

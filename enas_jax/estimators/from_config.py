@@ -74,7 +74,7 @@ def execution(precision: str, workdir: pathlib.Path, *, slots: int = 0, lowering
     raise UserError(f'--slots={slots} is negative; give at least 1, or 0 for what suits the machine')
   if compilation_cache not in ('workdir', 'none'):
     keep_programs(pathlib.Path(compilation_cache))
-  elif compilation_cache == 'workdir' and jax.config.jax_compilation_cache_dir is None:  # JAX's own setting stands.
+  elif compilation_cache == 'workdir' and jax.config.values['jax_compilation_cache_dir'] is None:  # JAX's own stands.
     keep_programs(workdir / 'compilation_cache')
   chosen: dict[str, Any] = {'lowering': choose(lowering, LOWERINGS, workdir / 'lowering.json', trial)}
   if precision != 'auto':

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 Maker = Callable[..., SearchSpace[Any]]  # A class whose fields are the settings.
-C = TypeVar('C', bound=Maker)
+C = TypeVar('C', bound=type[Any])
 SPACES: Registry[Maker] = Registry('space', 'config.space')
 
 
