@@ -70,6 +70,17 @@ class Layout:
     return NamedSharding(self.mesh, PartitionSpec(*axes))
 
 
+def exchange_slots(slots: list[int], stack: jax.Array, *new: np.ndarray) -> jax.Array:
+  """Returns an array of one slot a device with other contents in some slots; nothing is compiled for it."""
+  given = dict(zip(slots, new, strict=True))
+
+  def part(shard: Any) -> jax.Array:
+    slot = shard.index[0].start or 0
+    return jax.device_put(np.asarray(given[slot])[None], shard.device) if slot in given else shard.data
+
+  return jax.make_array_from_single_device_arrays(stack.shape, stack.sharding, [part(s) for s in stack.addressable_shards])
+
+
 @dataclasses.dataclass(frozen=True)
 class Execution:
   """How candidates run on this machine; rounding apart, nothing of it changes a result.

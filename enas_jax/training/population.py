@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec
 
 from enas_jax.data.augment import augment, normalise
 from enas_jax.training.family import A, Limits, Plan, StackedNetwork, Weights
-from enas_jax.training.layout import CPU_OPTIONS, Layout
+from enas_jax.training.layout import CPU_OPTIONS, Layout, exchange_slots
 from enas_jax.training.memory import program_bytes
 from enas_jax.training.state import (
     Arrays,
@@ -95,7 +95,7 @@ class PopulationProgram(Generic[A]):
     advance = self._over_devices(self._advance, self.members, self._control(), arrays=True)
     self.compiled = jax.jit(advance, donate_argnums=0).lower(self.members, self._control(), self._arrays).compile(
         compiler_options=CPU_OPTIONS if layout.devices[0].platform == 'cpu' else None)
-    self._insert = self._compile_insert()
+    self._insert = self._compile_insert() if layout.slots > 1 else None
     self.compile_seconds = time.perf_counter() - start
     self.member_bytes = sum(x.nbytes for x in jax.tree.leaves(self.members)) // layout.groups
     self.memory_bytes = self.member_bytes + program_bytes(self.compiled)
@@ -114,6 +114,9 @@ class PopulationProgram(Generic[A]):
 
   def insert(self, members: dict[int, Member]) -> None:
     """Puts candidates into slots, at most one on each device a call; the others stay as they are."""
+    if self._insert is None:
+      self.members = jax.tree.map(functools.partial(exchange_slots, list(members)), self.members, *members.values())
+      return
     per_device = [next((i for i in members if i // self.layout.slots == d), None) for d in range(self.layout.groups)]
     assert set(per_device) - {None} == set(members)
     template = zeros_like(self._template)
