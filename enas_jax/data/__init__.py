@@ -1,4 +1,4 @@
-"""Images to search on. `load` reads a data set by name; augment.py prepares a batch of it on the device."""
+"""The images that a search trains on. `load` reads a data set by name; augment.py prepares a batch of it on the device."""
 from __future__ import annotations
 
 import pathlib
@@ -29,14 +29,14 @@ def load(name: str, *, data_dir: str | pathlib.Path | None = None) -> Dataset:
   Args:
     name: 'fashion_mnist_10k' (ships with the package), 'folder:PATH' (folder.py tells its layout), 'npz:PATH'
       (arrays.py), or else a name of TensorFlow Datasets such as 'cifar10' or 'emnist/balanced' (tfds.py).
-    data_dir: where TFDS keeps its sets; None: as TFDS does. Nothing else reads it.
+    data_dir: the folder where TFDS keeps its sets; None: TFDS's own. Nothing else reads it.
 
   Returns:
-    A data set whose parts are not empty, of equally shaped uint8 images, with labels 0 .. classes - 1 that all occur in the
-    training part.
+    A data set whose two parts are not empty and hold uint8 images of one shape. Labels are 0 .. classes - 1, and all of them
+    occur in the training part.
 
   Raises:
-    UserError: there is no such data, or it is not of that kind.
+    UserError: there is no such data, or it does not fit the above.
   """
   if not name:
     raise UserError("data: the name is empty; give 'fashion_mnist_10k', a TFDS name, 'folder:PATH' or 'npz:PATH'")

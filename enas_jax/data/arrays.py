@@ -1,4 +1,4 @@
-"""Data sets in one NumPy archive: 'npz:PATH', and the one that ships with the package."""
+"""Reads data sets that are one NumPy archive: 'npz:PATH', and the one that ships with the package."""
 from __future__ import annotations
 
 import pathlib
@@ -66,7 +66,7 @@ def from_arrays(*arrays: np.ndarray, name: str = 'arrays') -> Dataset:
 
 
 def _keys(name: str, present: list[str]) -> list[str]:
-  """The four keys in the spelling that the file uses, and `class_names` where it has them."""
+  """Returns the four keys in the spelling that the file uses, and `class_names` if it has them."""
   spelling = max(SPELLINGS, key=lambda keys: len(set(keys) & set(present)))
   missing = [key for key in spelling if key not in present]
   if missing:
@@ -109,5 +109,5 @@ def _class_names(name: str, arrays: dict[str, np.ndarray], labels: np.ndarray) -
 
 
 def _line(error: Exception) -> str:
-  """An exception's message on one line."""
+  """Returns an exception's message on one line."""
   return ' '.join(str(error).split()) or type(error).__name__

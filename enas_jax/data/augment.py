@@ -1,4 +1,4 @@
-"""Augmentation and normalisation of a batch inside the jitted training step.
+"""Augments and normalises a batch inside the jitted training step.
 
 The order is that of the paper's torchvision pipeline (EG-NAS, arXiv 2502.03553, code): zero padding and random crop,
 horizontal flip, pixels to [0, 1], normalisation, cutout.
@@ -17,14 +17,14 @@ from enas_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation:
-  """What is done to a training image. Hashable, so it can be a static argument.
+  """The settings of what is done to a training image. They are hashable, so they can be a static argument.
 
   Attributes:
     crop_padding: pixels of black on every side before the random crop, >= 0.
     crop_size: side of the square crop in pixels; None: the image's own height and width.
     flip: mirror left and right with probability 1/2.
     cutout: side in pixels of a square of zeros (the mean colour) around a random pixel, clipped at the borders;
-      0: none.
+      0: there is none.
   """
 
   crop_padding: int
@@ -32,15 +32,15 @@ class Augmentation:
   flip: bool
   cutout: int
 
-  def __post_init__(self):
-    """Checks the ranges."""
+  def __post_init__(self) -> None:
+    """Checks the ranges. Raises UserError for a value outside."""
     for name, least in (('crop_padding', 0), ('crop_size', 1), ('cutout', 0)):
       value = getattr(self, name)
       if value is not None and value < least:
         raise UserError(f'augmentation: {name} {value} is below {least}; give at least {least}')
 
   def output_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """The shape [h, w, C] of an augmented image of shape [H, W, C].
+    """Returns the shape [h, w, C] that an image of shape [H, W, C] has after augmentation.
 
     Raises:
       UserError: the crop is larger than the padded image.
@@ -56,17 +56,17 @@ class Augmentation:
     return self.crop_size, self.crop_size, channels
 
 
-# Mirrored characters are other characters, or none.
+# A mirrored character is another character, or none.
 CHARACTERS = ('cmaterdb', 'emnist', 'kmnist', 'mnist', 'mnist_corrupted', 'omniglot', 'svhn_cropped')
 PAPER = ('cifar10', 'cifar100', 'emnist', 'fashion_mnist', 'kmnist', 'mnist')
 
 
 def paper_choice(name: str, image_shape: tuple[int, int, int]) -> Augmentation:
-  """The paper's augmentation for a data set, or one in its spirit for a set that the paper does not have.
+  """Returns the paper's augmentation for a data set, or one in its spirit for a set that the paper does not have.
 
   CIFAR-10, CIFAR-100 and Fashion-MNIST: padding 4, flip, cutout 16; KMNIST, EMNIST and MNIST the same without flip.
-  Others get the same in proportion to a 32-pixel image, padding side / 8 and cutout side / 2, and are flipped where
-  they have colours and are not known to show characters: gray-scale images often do. Crops have the image's own size (the
+  Others get the same in proportion to a 32-pixel image, padding side / 8 and cutout side / 2, and are flipped if they
+  have colours and are not known to show characters: gray-scale images often do. Crops have the image's own size (the
   paper's 32 x 32 crops of 28 x 28 images are `crop_size=32`). The small set that ships with the package is only flipped: in
   the few epochs that its networks train, more gained nothing (one seed each, benchmarks/README.md).
 
@@ -84,7 +84,7 @@ def paper_choice(name: str, image_shape: tuple[int, int, int]) -> Augmentation:
 
 
 def from_config(config: Mapping[str, Any], name: str, image_shape: tuple[int, int, int]) -> Augmentation:
-  """The augmentation of `config.data.augmentation`; fields that are None take `paper_choice`.
+  """Returns the augmentation of `config.data.augmentation`. Fields that are None take their value from `paper_choice`.
 
   Raises:
     UserError: a value is out of range, or the crop does not fit into the padded image.
@@ -97,7 +97,7 @@ def from_config(config: Mapping[str, Any], name: str, image_shape: tuple[int, in
 
 
 def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
-  """(pixels / 255 - mean) / std.
+  """Returns (pixels / 255 - mean) / std.
 
   Args:
     images: uint8 [..., C].
@@ -110,37 +110,42 @@ def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
 
 
 def augment(key: jax.Array, images: jax.Array, mean: jax.Array, std: jax.Array, augmentation: Augmentation) -> jax.Array:
-  """Random crop, flip, normalisation, cutout. Pure; an image's fate depends on `key` and its position alone.
+  """Crops at random, flips, normalises and cuts out.
+
+  The function is pure: what happens to an image depends on `key` and its place in the batch alone.
 
   Args:
     key: a typed key, fresh for every step.
     images: uint8 [B, H, W, C].
     mean, std: float32 [C], of pixels / 255.
-    augmentation: static.
+    augmentation: the settings, static under jit.
 
   Returns:
-    float32 [B, h, w, C]; h and w are the crop's.
+    float32 [B, h, w, C], where h and w are the size of the crop.
   """
   offsets = draw(key, images.shape, augmentation)
   return jax.vmap(lambda image, offset: _augment_one(image, offset, mean, std, augmentation))(images, offsets)
 
 
 def draw(key: jax.Array, shape: tuple[int, ...], augmentation: Augmentation) -> jax.Array:
-  """The random numbers of `augment` for images [B, H, W, C].
+  """Draws the random numbers of `augment` for images of shape [B, H, W, C].
 
   Returns:
     int32 [B, 5]: the crop's top and left in the padded image, flip (0 or 1), row and column of the cutout's centre
     in the crop; each uniform.
   """
-  height, width, _ = augmentation.output_shape(shape[1:])
-  tops = shape[1] + 2 * augmentation.crop_padding - height + 1
-  lefts = shape[2] + 2 * augmentation.crop_padding - width + 1
-  return jax.random.randint(key, (shape[0], 5), 0, jnp.array([tops, lefts, 2, height, width]))
+  batch, image_height, image_width, channels = shape
+  height, width, _ = augmentation.output_shape((image_height, image_width, channels))
+  tops = image_height + 2 * augmentation.crop_padding - height + 1
+  lefts = image_width + 2 * augmentation.crop_padding - width + 1
+  return jax.random.randint(key, (batch, 5), 0, jnp.array([tops, lefts, 2, height, width]))
 
 
-def _augment_one(image, offset, mean, std, augmentation):
+def _augment_one(
+    image: jax.Array, offset: jax.Array, mean: jax.Array, std: jax.Array, augmentation: Augmentation) -> jax.Array:
   top, left, flip, row, column = offset
-  padding, shape = augmentation.crop_padding, augmentation.output_shape(image.shape)
+  height, width, channels = image.shape
+  padding, shape = augmentation.crop_padding, augmentation.output_shape((height, width, channels))
   image = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
   image = jax.lax.dynamic_slice(image, (top, left, 0), shape)
   if augmentation.flip:
@@ -152,8 +157,8 @@ def _augment_one(image, offset, mean, std, augmentation):
   return image
 
 
-def _span(centre, size, length):
-  """Which of `size` positions lie in a span of `length` around `centre`."""
+def _span(centre: jax.Array, size: int, length: int) -> jax.Array:
+  """Returns which of `size` positions lie in a span of `length` around `centre`, bool [size]."""
   start = centre - length // 2
   positions = jnp.arange(size)
   return (positions >= start) & (positions < start + length)

@@ -1,4 +1,4 @@
-"""Decoded arrays kept beside a prepared TFDS set, so that later starts read no records.
+"""Keeps decoded arrays beside a prepared TFDS set, so that later starts read no records.
 
 The folder lies in the set's own version folder, and its name is a digest of what it was made from: a set that is prepared
 anew gets a new cache. Arrays are .npy files, mapped into memory; a checksum guards their content.
@@ -25,7 +25,7 @@ VERSION = 1  # Raised when reading or decoding changes.
 
 
 def folder(prepared: pathlib.Path) -> pathlib.Path:
-  """Where the cache of a prepared set lies: keyed by metadata, and by name, size and date of the record files."""
+  """Returns the cache folder of a prepared set. It is keyed by metadata, and by name, size and date of the record files."""
   digest = hashlib.sha256(str(VERSION).encode())
   for file in sorted(path for path in prepared.iterdir() if path.is_file()):
     digest.update(f'{file.name}:'.encode())
@@ -35,7 +35,7 @@ def folder(prepared: pathlib.Path) -> pathlib.Path:
 
 
 def read(target: pathlib.Path) -> tuple[ImageSet, ImageSet, str] | None:
-  """Train part, test part and checksum; None if there is no cache, or a damaged one, which is logged."""
+  """Returns training part, test part and checksum; None if there is no cache, or a damaged one, which is logged."""
   if not target.exists():
     return None
   try:
@@ -52,7 +52,7 @@ def read(target: pathlib.Path) -> tuple[ImageSet, ImageSet, str] | None:
 
 
 def write(target: pathlib.Path, dataset: Dataset) -> None:
-  """Writes the cache in whole or not at all. A folder that cannot be written to costs time at later starts, no more."""
+  """Writes the cache in whole or not at all. If the folder cannot be written to, later starts take longer; that is logged."""
   draft = target.with_name(f'.{target.name}.{uuid.uuid4().hex}')
   try:
     draft.mkdir(parents=True)

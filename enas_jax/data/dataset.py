@@ -1,4 +1,4 @@
-"""Images and labels in memory, and how they are parted."""
+"""Images and labels in memory, and how they are split."""
 from __future__ import annotations
 
 import dataclasses
@@ -15,7 +15,12 @@ CHUNK = 4096  # Images whose pixels are counted at once: bounds the memory of `s
 
 
 class ImageSet(NamedTuple):
-  """`images` uint8 [N, H, W, C] and `labels` int32 [N]."""
+  """Images with their labels.
+
+  Attributes:
+    images: uint8 [N, H, W, C].
+    labels: int32 [N].
+  """
 
   images: np.ndarray
   labels: np.ndarray
@@ -27,8 +32,8 @@ class Dataset:
 
   Attributes:
     name: as the user gave it.
-    train, test: its parts.
-    class_names: one a label.
+    train, test: the part to search and train on, and the part for the final score.
+    class_names: one for each label.
     checksum: hexadecimal digest of all arrays: a search resumes only on the same data.
   """
 
@@ -40,19 +45,19 @@ class Dataset:
 
   @property
   def task(self) -> Task:
-    """What a network for this data must do."""
+    """The task of a network for this data."""
     return Task(tuple(self.train.images.shape[1:]), len(self.class_names))
 
   @classmethod
   def checked(
       cls, name: str, train: ImageSet, test: ImageSet, class_names: Sequence[str], checksum: str | None = None) -> Dataset:
-    """The data set, once its parts are seen to fit together.
+    """Makes a data set after checking that its parts fit together.
 
     Args:
       name: as the user gave it.
-      train, test: labels of any integer dtype; they become int32.
-      class_names: one a label.
-      checksum: `checksum` of the arrays, where it is known already.
+      train, test: images and labels of any integer dtype, which become int32.
+      class_names: one for each label.
+      checksum: the `array_checksum` of the arrays if it is known already.
 
     Raises:
       UserError: images that are not uint8 [N, H, W, C], parts that differ in H, W, C, labels outside
@@ -62,8 +67,8 @@ class Dataset:
       if images.dtype != np.uint8 or images.ndim != 4:
         raise UserError(f'data {name!r}: {part} images are {images.dtype} {list(images.shape)}; give uint8 [N, H, W, C]')
       if not len(images) or len(images) != len(labels):
-        counts = f'{len(images)} {part} images and {len(labels)} labels'
-        raise UserError(f'data {name!r}: {counts}; give at least one image, and a label for each')
+        found = f'{len(images)} {part} images and {len(labels)} labels'
+        raise UserError(f'data {name!r}: {found}; give at least one image, and a label for each')
       if labels.min() < 0 or labels.max() >= len(class_names):
         wrong = labels.min() if labels.min() < 0 else labels.max()
         raise UserError(f'data {name!r}: {part} label {wrong} is outside 0 to {len(class_names) - 1}; number classes from 0')
@@ -81,18 +86,18 @@ class Dataset:
 
 
 def hold_out(images: ImageSet, share: float, *, seed: int, num_classes: int) -> tuple[ImageSet, ImageSet]:
-  """Parts training from validation images, class by class: round(share * n) of a class's n images are held out.
+  """Splits images into training and validation part, class by class: round(share * n) of a class's n images are held out.
 
-  Both parts keep the order of `images`. The same seed parts the same images on every machine.
+  Both parts keep the order of `images`. The same seed gives the same split on every machine.
 
   Args:
-    images: what to part.
-    share: held out, in (0, 1).
-    seed: of NumPy's default generator, >= 0.
+    images: what to split.
+    share: the share that is held out, in (0, 1).
+    seed: the seed of NumPy's default generator, >= 0.
     num_classes: labels are 0 .. num_classes - 1.
 
   Returns:
-    Training part and validation part.
+    The training part and the validation part.
 
   Raises:
     UserError: `share` is outside (0, 1), or leaves a class without an image in one part.
@@ -102,21 +107,21 @@ def hold_out(images: ImageSet, share: float, *, seed: int, num_classes: int) -> 
   rng = np.random.default_rng(seed)
   held = np.zeros(len(images.labels), bool)
   for label in range(num_classes):
-    members = np.flatnonzero(images.labels == label)
-    count = round(share * len(members))
-    if not 0 < count < len(members):
+    rows = np.flatnonzero(images.labels == label)
+    count = round(share * len(rows))
+    if not 0 < count < len(rows):
       part = 'training' if count else 'validation'
       raise UserError(
-          f'data: validation share {share} of the {len(members)} images of class {label} leaves the {part} part none; '
+          f'data: validation share {share} of the {len(rows)} images of class {label} leaves the {part} part none; '
           'change the share or add images')
-    held[rng.permutation(members)[:count]] = True
+    held[rng.permutation(rows)[:count]] = True
   return ImageSet(images.images[~held], images.labels[~held]), ImageSet(images.images[held], images.labels[held])
 
 
 def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Mean and standard deviation of all pixels / 255, a channel each: float32 [C].
+  """Returns mean and standard deviation of all pixels / 255 for each channel: float32 [C].
 
-  Exact up to the last rounding, since pixels are counted by value. A constant channel has deviation 1, so that
+  They are exact up to the last rounding, since pixels are counted by value. A constant channel has deviation 1, so that
   normalising turns it into zeros.
 
   Args:
@@ -135,7 +140,7 @@ def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def array_checksum(*arrays: np.ndarray) -> str:
-  """Sixteen hexadecimal digits that name dtypes, shapes and values of `arrays`, the same on every machine."""
+  """Returns sixteen hexadecimal digits that name dtypes, shapes and values of `arrays`, the same on every machine."""
   digest = hashlib.blake2b(digest_size=8)
   for array in arrays:
     array = np.ascontiguousarray(array, array.dtype.newbyteorder('<'))

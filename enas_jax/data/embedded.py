@@ -1,7 +1,7 @@
 """The images that ship with the package: a search needs no download.
 
-10,000 training and 2,000 test images of Fashion-MNIST (Zalando SE, MIT licence, FASHION_MNIST_LICENSE.md), 1,000 and 200 of
-each of its ten classes, as they are: 28 x 28, gray. tools/make_fashion_mnist_10k.py made the file.
+They are 10,000 training and 2,000 test images of Fashion-MNIST (Zalando SE, MIT licence, FASHION_MNIST_LICENSE.md), 1,000 and
+200 of each of its ten classes, as they are: 28 x 28, gray. tools/make_fashion_mnist_10k.py made the file.
 """
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ FILE = pathlib.Path(__file__).with_name(f'{NAME}.npz')
 
 
 def load_embedded() -> Dataset:
-  """Fashion-MNIST in small."""
+  """Reads the small Fashion-MNIST that ships with the package."""
   return load_npz(FILE, name=NAME)

@@ -1,4 +1,4 @@
-"""Data sets as folders of image files: 'folder:PATH'."""
+"""Reads data sets that are folders of image files: 'folder:PATH'."""
 from __future__ import annotations
 
 import pathlib
@@ -23,8 +23,8 @@ def load_folder(path: str | pathlib.Path) -> Dataset:
   files are, else all become RGB; transparency is dropped. Hidden files and files that are not named like images are ignored.
 
   Raises:
-    UserError: no such folder, fewer than two classes, a class without images, a class in test that train lacks, and
-      images that are unreadable, deeper than 8 bits, or of unequal size.
+    UserError: there is no such folder, there are fewer than two classes, a class has no images, test has a class that train
+      lacks, or an image is unreadable, deeper than 8 bits, or of another size than the first.
   """
   name, root = f'folder:{path}', pathlib.Path(path).expanduser()
   if not root.is_dir():
@@ -36,15 +36,15 @@ def load_folder(path: str | pathlib.Path) -> Dataset:
   if strange:
     raise UserError(f'data {name!r}: class {strange[0]} is in test, but not in train; add it there or remove it')
   files = [(part, file) for part, classes in parts.items() for names in classes.values() for file in names]
-  channels = _channels(name, [file for _, file in files])
-  sets = {part: _read(name, classes, class_names, channels) for part, classes in parts.items()}
+  shape = _image_shape(name, [file for _, file in files])
+  sets = {part: _read(name, classes, class_names, shape) for part, classes in parts.items()}
   if 'test' not in sets:
     sets['train'], sets['test'] = hold_out(sets['train'], TEST_SHARE, seed=TEST_SEED, num_classes=len(class_names))
   return Dataset.checked(name, sets['train'], sets['test'], class_names)
 
 
 def _parts(name: str, root: pathlib.Path) -> dict[str, dict[str, list[pathlib.Path]]]:
-  """Files by part and class. A folder `train` that holds no folders is a class of that name."""
+  """Returns the files by part and class. A folder `train` that holds no folders is a class of that name."""
   if not any(_folders(root / part) for part in ('train', 'test')):
     classes = _classes(name, root)
     for label, files in classes.items():
@@ -81,34 +81,37 @@ def _visible(path: pathlib.Path) -> bool:
   return not path.name.startswith('.')
 
 
-def _channels(name: str, files: list[pathlib.Path]) -> int:
-  """1 if all files are gray, else 3; from the headers alone, which also shows unequal sizes before much is read."""
-  gray, first = True, None
+def _image_shape(name: str, files: list[pathlib.Path]) -> tuple[int, int, int]:
+  """Returns [H, W, C] of all images, with 1 channel if all are gray, else 3.
+
+  It reads headers alone, so that unequal sizes show before much is read.
+  """
+  gray, first = True, files[0]
+  with _open(name, first) as image:
+    width, height = image.size
   for file in files:
     with _open(name, file) as image:
       mode, size = image.mode, image.size
     if mode.startswith(DEEP_MODES):
       raise UserError(f'data {name!r}: image {file} has more than 8 bits a pixel (mode {mode}); convert it to 8')
-    first = first or (file, size)
-    if size != first[1]:
-      sizes = [f'{path} is {width}x{height}' for path, (width, height) in (first, (file, size))]
-      raise UserError(f"data {name!r}: {sizes[0]} and {sizes[1]}; resize all to one size, as with Pillow's Image.resize")
+    if size != (width, height):
+      sizes = f'{first} is {width}x{height} and {file} is {size[0]}x{size[1]}'
+      raise UserError(f"data {name!r}: {sizes}; resize all to one size, as with Pillow's Image.resize")
     gray = gray and mode in GRAY_MODES
-  return 1 if gray else 3
+  return height, width, 1 if gray else 3
 
 
-def _read(name: str, classes: dict[str, list[pathlib.Path]], class_names: list[str], channels: int) -> ImageSet:
+def _read(
+    name: str, classes: dict[str, list[pathlib.Path]], class_names: list[str], shape: tuple[int, int, int]) -> ImageSet:
   labelled = [(file, class_names.index(label)) for label, files in classes.items() for file in files]
-  images = None
+  images = np.empty((len(labelled), *shape), np.uint8)
   for i, (file, _) in enumerate(labelled):
     with _open(name, file) as image:
       try:
-        pixels = np.asarray(image.convert('L' if channels == 1 else 'RGB'))
+        pixels = np.asarray(image.convert('L' if shape[2] == 1 else 'RGB'))
       except Exception as error:
         raise _unreadable(name, file) from error
-    if images is None:
-      images = np.empty((len(labelled), *pixels.shape[:2], channels), np.uint8)
-    images[i] = pixels.reshape(images.shape[1:])
+    images[i] = pixels.reshape(shape)
   return ImageSet(images, np.array([label for _, label in labelled], np.int32))
 
 

@@ -1,4 +1,4 @@
-"""Constants that EG-NAS normalises with (Siddiqui, Kyrkou and Theocharides, arXiv 2502.03553, authors' code)."""
+"""The constants that EG-NAS normalises with (Siddiqui, Kyrkou and Theocharides, arXiv 2502.03553, authors' code)."""
 from __future__ import annotations
 
 import numpy as np
@@ -17,7 +17,7 @@ STATISTICS = {
 
 
 def published_statistics(name: str) -> tuple[np.ndarray, np.ndarray]:
-  """The paper's mean and standard deviation for a data set: float32 [C] each, of pixels / 255.
+  """Returns the paper's mean and standard deviation for a data set: float32 [C] each, of pixels / 255.
 
   Args:
     name: as given to `load`; a TFDS version (':3.0.2') is ignored.

@@ -1,4 +1,4 @@
-"""Image-classification sets of TensorFlow Datasets, read without TensorFlow.
+"""Reads image-classification sets of TensorFlow Datasets without TensorFlow.
 
 Preparing a set (once) needs TensorFlow; reading its array_record files does not. They are read and decoded once; a cache beside
 them (cache.py) serves every later start. Images and labels are as stored: EMNIST's images, for example, are transposed.
@@ -10,6 +10,7 @@ import difflib
 import io
 import logging
 import pathlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -17,6 +18,9 @@ from PIL import Image
 from enas_jax.data import cache
 from enas_jax.data.dataset import Dataset, ImageSet
 from enas_jax.errors import UserError
+
+if TYPE_CHECKING:
+  from tensorflow_datasets.core import dataset_info, read_only_builder
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +31,11 @@ CHUNK = 500  # Examples read at once.
 
 
 def load_tfds(name: str, *, data_dir: str | pathlib.Path | None = None) -> Dataset:
-  """Reads a prepared set: its 'train' split, and as test part 'test', or 'validation' where there is no 'test'.
+  """Reads a prepared set: its 'train' split, and as test part its split 'test', or 'validation' if there is no 'test'.
 
   Args:
     name: as in TFDS: 'cifar10', 'emnist/balanced', 'cifar10:3.0.2'.
-    data_dir: where TFDS keeps its sets; None: $TFDS_DATA_DIR or ~/tensorflow_datasets, as in TFDS.
+    data_dir: the folder where TFDS keeps its sets; None: $TFDS_DATA_DIR or ~/tensorflow_datasets, as in TFDS.
 
   Raises:
     UserError: the set is unknown, not prepared as array_record, damaged, not one of equally sized uint8 images with
@@ -58,8 +62,8 @@ def load_tfds(name: str, *, data_dir: str | pathlib.Path | None = None) -> Datas
   return dataset
 
 
-def _builder(name: str, data_dir: pathlib.Path):
-  """The builder of a set prepared as array_record; it needs the files alone, no code of the set."""
+def _builder(name: str, data_dir: pathlib.Path) -> read_only_builder.ReadOnlyBuilder:
+  """Returns the builder of a set prepared as array_record. It needs the files alone, no code of the set."""
   from tensorflow_datasets.core import read_only_builder
   try:
     builder = read_only_builder.builder_from_files(name, data_dir=str(data_dir))
@@ -74,7 +78,7 @@ def _builder(name: str, data_dir: pathlib.Path):
 
 
 def _not_prepared(name: str, data_dir: pathlib.Path) -> UserError:
-  """Why there are no files: the name is wrong, the set is no use here, or nobody has prepared it yet."""
+  """Returns the error that says why there are no files: a wrong name, a set that is no use here, or one not yet prepared."""
   from tensorflow_datasets.core import naming, registered
   known = registered.list_imported_builders()
   try:
@@ -101,7 +105,7 @@ def _not_prepared(name: str, data_dir: pathlib.Path) -> UserError:
 
 
 def _command(name: str, data_dir: pathlib.Path) -> str:
-  """Not `tfds build`, which also needs apache_beam."""
+  """Returns the command that prepares a set. It is not `tfds build`, which also needs apache_beam."""
   builder = f"tfds.builder('{name}', data_dir='{data_dir}', file_format='{FORMAT}')"
   return (
       'pip install "enas_jax[tfds]" && '
@@ -113,8 +117,8 @@ def _close(name: str, names: list[str]) -> str:
   return f' (did you mean {", ".join(matches)}?)' if matches else ''
 
 
-def _keys(name: str, info) -> tuple[str, str]:
-  """The names of the image feature and of the label feature."""
+def _keys(name: str, info: dataset_info.DatasetInfo) -> tuple[str, str]:
+  """Returns the names of the image feature and of the label feature. Raises UserError if they are something else."""
   from tensorflow_datasets.core import features
   keys = info.supervised_keys
   if not isinstance(keys, tuple) or len(keys) != 2 or not all(isinstance(k, str) and k in info.features for k in keys):
@@ -131,14 +135,15 @@ def _keys(name: str, info) -> tuple[str, str]:
   return keys
 
 
-def _read(name: str, builder, split: str, image_key: str, label_key: str) -> ImageSet:
-  """All examples of a split. Pillow decodes, so that installing OpenCV, which TFDS would prefer, changes no pixel."""
+def _read(name: str, builder: read_only_builder.ReadOnlyBuilder, split: str, image_key: str, label_key: str) -> ImageSet:
+  """Reads all examples of a split. Pillow decodes, so that installing OpenCV, which TFDS would prefer, changes no pixel."""
   import tensorflow_datasets as tfds
   logger.info('data %r: reading split %r once.', name, split)
   feature = builder.info.features[image_key]
   encoded = isinstance(feature, tfds.features.Image)
   decoders = {image_key: tfds.decode.SkipDecoding()} if encoded else None
-  images, labels = None, []
+  images: np.ndarray | None = None
+  labels: list[int] = []
   try:
     source = builder.as_data_source(split=split, decoders=decoders, file_format=FORMAT)
     for start in range(0, len(source), CHUNK):

@@ -1,4 +1,4 @@
-"""The network of a chain architecture: what a search over the chain space hands to its user."""
+"""The network of a chain architecture, which a search over the chain space hands to its user."""
 from __future__ import annotations
 
 import jax
@@ -10,7 +10,7 @@ from enas_jax.spaces.chain import SEPARABLE, STEM_KERNEL, ChainArchitecture, Lay
 
 
 class SeparableConvolution(nnx.Module):
-  """ReLU, depthwise k x k (with the stride), pointwise 1 x 1, batch norm; nothing between the two convolutions."""
+  """A layer of ReLU, depthwise k x k (with the stride), pointwise 1 x 1, batch norm. Nothing is between the convolutions."""
 
   def __init__(self, layer: Layer, *, rngs: nnx.Rngs):
     self.stride = layer.stride
@@ -25,7 +25,7 @@ class SeparableConvolution(nnx.Module):
 
 
 class Convolution(nnx.Module):
-  """ReLU, k x k convolution (with the stride), batch norm."""
+  """A layer of ReLU, k x k convolution (with the stride), batch norm."""
 
   def __init__(self, layer: Layer, *, rngs: nnx.Rngs):
     self.conv = conv(layer.in_channels, layer.out_channels, layer.kernel, stride=layer.stride, rngs=rngs)
@@ -36,13 +36,13 @@ class Convolution(nnx.Module):
 
 
 class ChainNetwork(nnx.Module):
-  """Stem, D body layers, global average pooling, linear head.
+  """A network of stem, D body layers, global average pooling and linear head.
 
   Args:
     architecture: the chain.
-    in_channels: of the images.
+    in_channels: channels of the images.
     num_classes: outputs of the head.
-    rngs: key of the initial weights.
+    rngs: the key of the initial weights.
   """
 
   def __init__(self, architecture: ChainArchitecture, *, in_channels: int, num_classes: int, rngs: nnx.Rngs):
@@ -54,12 +54,12 @@ class ChainNetwork(nnx.Module):
     self.head = nnx.Linear(architecture.out_channels, num_classes, kernel_init=init, rngs=rngs)
 
   def features(self, images: jax.Array) -> jax.Array:
-    """Normalised images [B, H, W, C] to pooled features [B, 4W]: the body, for other heads."""
+    """Maps normalised images [B, H, W, C] to pooled features [B, 4W]. This is the network without its head, for other heads."""
     x = self.stem_norm(self.stem(images))
     for layer in self.layers:
       x = layer(x)
     return x.mean(axis=(1, 2))
 
   def __call__(self, images: jax.Array) -> jax.Array:
-    """Normalised images [B, H, W, C] to logits [B, classes]."""
+    """Maps normalised images [B, H, W, C] to logits [B, classes]."""
     return self.head(self.features(images))

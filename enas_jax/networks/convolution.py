@@ -6,6 +6,8 @@ the product of their kernels, best for few channels; for many, the depthwise par
 """
 from __future__ import annotations
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -15,13 +17,13 @@ _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 
 
 def separable_convolution(inputs: jax.Array, depthwise: jax.Array, pointwise: jax.Array, *, stride: int) -> jax.Array:
-  """Depthwise k x k convolution, padded by k // 2 on every side, then a pointwise one.
+  """Applies a depthwise k x k convolution, padded by k // 2 on every side, then a pointwise one.
 
   Args:
     inputs: [B, H, W, C].
     depthwise: kernel [k, k, 1, C].
     pointwise: kernel [1, 1, C, D].
-    stride: of the depthwise part.
+    stride: the stride of the depthwise part.
 
   Returns:
     [B, ceil(H / stride), ceil(W / stride), D].
@@ -35,16 +37,17 @@ def separable_convolution(inputs: jax.Array, depthwise: jax.Array, pointwise: ja
   return _depthwise_by_shifts(inputs, depthwise[:, :, 0], stride) @ pointwise[0, 0]
 
 
-def _convolve(inputs, kernel, stride, *, groups=1):
+def _convolve(inputs: jax.Array, kernel: jax.Array, stride: int, *, groups: int = 1) -> jax.Array:
   padding = [(kernel.shape[0] // 2,) * 2] * 2
   return jax.lax.conv_general_dilated(
       inputs, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT, feature_group_count=groups)
 
 
-def _depthwise_by_shifts(inputs, kernel, stride):
-  """The sum over taps [C] of kernel [k, k, C] of the image shifted under it."""
+def _depthwise_by_shifts(inputs: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+  """Sums, over the k x k taps [C] of the kernel [k, k, C], the image shifted under the tap times the tap."""
   size, half = kernel.shape[0], kernel.shape[0] // 2
   padded = jnp.pad(inputs, ((0, 0), (half, half), (half, half), (0, 0)))
   height, width = inputs.shape[1:3]  # Odd kernels: a window starts at every pixel.
-  return sum(
+  total: Any = sum(
       padded[:, i:i + height:stride, j:j + width:stride] * kernel[i, j] for i in range(size) for j in range(size))
+  return total

@@ -16,7 +16,7 @@ AUXILIARY_WEIGHT = 0.4
 
 
 class DartsCell(nnx.Module):
-  """One cell of the stack: both inputs brought to its channels and resolution, four nodes, side by side."""
+  """One cell of the stack. It brings both inputs to its channels and resolution and gives its four nodes side by side."""
 
   def __init__(self, cell: Cell, *, rngs: nnx.Rngs):
     bring = FactorizedReduce if cell.after_reduction else ReluConv
@@ -27,13 +27,16 @@ class DartsCell(nnx.Module):
     self.sources = tuple(edge.input for edge in cell.edges)
 
   def __call__(self, before_last: jax.Array, last: jax.Array, factors: jax.Array | None = None) -> jax.Array:
-    """[B, H, W, C] of both cells before to [B, h, w, NODES x channels]; `factors` [edges, B] of drop path."""
+    """Maps the outputs [B, H, W, C] of both cells before to [B, h, w, NODES x channels].
+
+    `factors` [edges, B] are those of drop path; None: nothing is dropped.
+    """
     states = [bring(x) for bring, x in zip(self.inputs, (before_last, last), strict=True)]
     for node in range(NODES):
-      states.append(sum(self._edge(i, states, factors) for i in (2 * node, 2 * node + 1)))
+      states.append(self._edge(2 * node, states, factors) + self._edge(2 * node + 1, states, factors))
     return jnp.concatenate(states[len(self.inputs):], axis=-1)
 
-  def _edge(self, index, states, factors):
+  def _edge(self, index: int, states: list[jax.Array], factors: jax.Array | None) -> jax.Array:
     y = self.operations[index](states[self.sources[index]])
     if factors is None or isinstance(self.operations[index], Identity):
       return y
@@ -41,10 +44,10 @@ class DartsCell(nnx.Module):
 
 
 class AuxiliaryHead(nnx.Module):
-  """The classifier at two thirds of the depth, for training alone.
+  """The classifier at two thirds of the depth, which serves training alone.
 
-  As published it ends in one position: at features of 8 x 8 (images of 32 x 32, stem 'cifar') or 7 x 7 (224 x 224, 'imagenet').
-  Of larger features the positions are averaged.
+  As published it ends in one position, for features of 8 x 8 (images of 32 x 32, stem 'cifar') or 7 x 7 (224 x 224,
+  'imagenet'). If features are larger, the positions are averaged.
   """
 
   def __init__(self, channels: int, num_classes: int, *, stem: str, rngs: nnx.Rngs):
@@ -55,7 +58,7 @@ class AuxiliaryHead(nnx.Module):
     self.classifier = nnx.Linear(768, num_classes, kernel_init=init, rngs=rngs)
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    """[B, H, W, C] to logits [B, classes]. Raises UserError where H or W is too small."""
+    """Maps features [B, H, W, C] to logits [B, classes]. Raises UserError if H or W is too small."""
     least, height, width = 5 + self.stride, *x.shape[1:3]
     if min(height, width) < least:
       raise UserError(
@@ -68,19 +71,19 @@ class AuxiliaryHead(nnx.Module):
 
 
 def drop_path(key: jax.Array, probability: jax.Array | float, shape: tuple[int, ...]) -> jax.Array:
-  """Factors 0, with the `probability` in [0, 1), or 1 / (1 - probability), which keeps the expectation. Float32 of a shape."""
+  """Draws factors, float32 of a shape: 0 with the `probability` in [0, 1), else 1 / (1 - probability), which keeps the mean."""
   keep = 1 - probability
   return jax.random.bernoulli(key, keep, shape) / keep
 
 
 class DartsNetwork(nnx.Module):
-  """Stem, cells, global average pooling, linear head; in training an auxiliary head and drop path.
+  """A network of stem, cells, global average pooling and linear head; in training with an auxiliary head and drop path.
 
   Args:
     architecture: both cells and the network around them.
-    in_channels: of the images.
+    in_channels: channels of the images.
     num_classes: outputs of the heads.
-    rngs: key of the initial weights.
+    rngs: the key of the initial weights.
   """
 
   def __init__(self, architecture: DartsArchitecture, *, in_channels: int, num_classes: int, rngs: nnx.Rngs):
@@ -96,18 +99,18 @@ class DartsNetwork(nnx.Module):
         architecture.out_channels, num_classes, stem=architecture.stem, rngs=rngs) if architecture.auxiliary else None
 
   def features(self, images: jax.Array) -> jax.Array:
-    """Normalised images [B, H, W, C] to pooled features [B, 16 x channels]: the body, for other heads."""
+    """Maps normalised images [B, H, W, C] to pooled features [B, 16 x channels], for other heads."""
     return self._body(images)[-1].mean((1, 2))
 
   def __call__(self, images: jax.Array) -> jax.Array:
-    """Normalised images [B, H, W, C] to logits [B, classes], without drop path."""
+    """Maps normalised images [B, H, W, C] to logits [B, classes], without drop path."""
     return self.head(self.features(images))
 
   def training_logits(self, images: jax.Array, *, key: jax.Array, progress: jax.Array) -> tuple[tuple[float, jax.Array], ...]:
-    """Weights and logits [B, classes] of the head and, where there is one, the auxiliary head.
+    """Returns weights and logits [B, classes] of the head and, if there is one, of the auxiliary head.
 
-    Scheduled drop path (Zoph et al., CVPR 2018), as the authors have it: of each image, what an operation gives is dropped
-    with the probability drop_path x progress, or else scaled to the same expectation. The identity is never dropped.
+    Drop path is scheduled (Zoph et al., CVPR 2018) as in the authors' code: for each image, the output of an operation is
+    dropped with the probability drop_path x progress, or else scaled to the same expectation. The identity is never dropped.
 
     Args:
       images: [B, H, W, C], normalised.
@@ -126,8 +129,8 @@ class DartsNetwork(nnx.Module):
       return heads
     return *heads, (AUXILIARY_WEIGHT, self.auxiliary(outputs[2 * len(self.cells) // 3]))
 
-  def _body(self, images, factors=None):
-    """What every cell gives. `factors` [cells, edges, B] of drop path."""
+  def _body(self, images: jax.Array, factors: jax.Array | None = None) -> list[jax.Array]:
+    """Returns the output of every cell. `factors` [cells, edges, B] are those of drop path; None: nothing is dropped."""
     stages = [images]
     for i, (convolution, norm) in enumerate(zip(self.stem, self.stem_norms, strict=True)):
       stages.append(norm(convolution(nnx.relu(stages[-1]) if i else images)))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from enas_jax.networks.layers import BatchNorm, conv
 
 
 class ReluConv(nnx.Module):
-  """ReLU, 1 x 1 convolution, batch norm."""
+  """A block of ReLU, 1 x 1 convolution and batch norm."""
 
   def __init__(self, in_channels: int, out_channels: int, *, rngs: nnx.Rngs):
     self.conv = conv(in_channels, out_channels, 1, rngs=rngs)
@@ -23,9 +24,9 @@ class ReluConv(nnx.Module):
 
 
 class FactorizedReduce(nnx.Module):
-  """Halves the resolution: ReLU, half of the channels from the even pixels, half from the odd ones, batch norm.
+  """A block that halves the resolution: ReLU, half of the channels from even pixels, half from odd ones, batch norm.
 
-  Of an odd number of rows or columns the last odd ones are zeros; the authors' code has even numbers alone.
+  If the number of rows or columns is odd, the last odd ones are zeros; the authors' code takes even numbers alone.
   """
 
   def __init__(self, in_channels: int, out_channels: int, *, rngs: nnx.Rngs):
@@ -40,7 +41,7 @@ class FactorizedReduce(nnx.Module):
 
 
 class SeparableBlock(nnx.Module):
-  """ReLU, depthwise k x k convolution of a dilation 1 or 2 (with the stride), pointwise convolution, batch norm."""
+  """A block of ReLU, depthwise k x k convolution of dilation 1 or 2 (with the stride), pointwise convolution, batch norm."""
 
   def __init__(self, channels: int, kernel: int, *, stride: int = 1, dilation: int = 1, rngs: nnx.Rngs):
     self.stride, self.dilation = stride, dilation
@@ -61,8 +62,11 @@ class SeparableBlock(nnx.Module):
     return self.norm(x)
 
 
-def _dilated(x, convolve):
-  """A convolution of dilation 2. Its windows hold even or odd rows and columns alone: it is four ordinary ones."""
+def _dilated(x: jax.Array, convolve: Callable[..., jax.Array]) -> jax.Array:
+  """Applies a convolution with dilation 2. Its windows hold even or odd rows and columns alone, so it is four ordinary ones.
+
+  An odd height or width is padded by one for it.
+  """
   batch, height, width, channels = x.shape
   x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
   x = x.reshape(batch, -(-height // 2), 2, -(-width // 2), 2, channels).transpose(2, 4, 0, 1, 3, 5)
@@ -83,7 +87,7 @@ class SeparableConvolution(nnx.Module):
 
 
 class Pool(nnx.Module):
-  """The mean or maximum of 3 x 3 windows, of what of them lies within the image."""
+  """The mean or maximum of 3 x 3 windows, taken over the pixels that lie within the image."""
 
   def __init__(self, kind: str, *, stride: int):
     self.kind, self.stride = kind, stride
@@ -94,14 +98,14 @@ class Pool(nnx.Module):
 
 
 class Identity(nnx.Module):
-  """What it is given."""
+  """A module that returns its input."""
 
   def __call__(self, x: jax.Array) -> jax.Array:
     return x
 
 
 def operation(name: str, channels: int, *, stride: int, rngs: nnx.Rngs) -> nnx.Module:
-  """The module of one of `spaces.darts.OPERATIONS`: [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), C]."""
+  """Makes a module of one of `spaces.darts.OPERATIONS`. It maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), C]."""
   kind, kernel = name[:3], name[-1]
   if name == 'skip_connect':
     return Identity() if stride == 1 else FactorizedReduce(channels, channels, rngs=rngs)

@@ -1,7 +1,8 @@
-"""The network of a NAS-Bench-101 cell, as google-research/nasbench's model_builder.py and base_ops.py have it."""
+"""The network of a NAS-Bench-101 cell, as in google-research/nasbench's model_builder.py and base_ops.py."""
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ _max_pool = functools.partial(nnx.max_pool, padding='SAME')
 
 
 class ConvolutionNormReLU(nnx.Module):
-  """k x k convolution with 'same' padding and no bias, batch norm, ReLU; [B, H, W, in] to [B, H, W, out]."""
+  """A k x k convolution with 'same' padding and no bias, batch norm, ReLU. It maps [B, H, W, in] to [B, H, W, out]."""
 
   def __init__(self, in_channels: int, out_channels: int, kernel: int, *, rngs: nnx.Rngs):
     self.conv = nnx.Conv(in_channels, out_channels, (kernel, kernel), use_bias=False, kernel_init=_init, rngs=rngs)
@@ -27,7 +28,10 @@ class ConvolutionNormReLU(nnx.Module):
 
 
 class CellModule(nnx.Module):
-  """The cell once: a vertex adds what comes in, cut to its channels; the output concatenates, then adds the projected input."""
+  """One use of the cell.
+
+  A vertex adds what comes in, cut to its channels. The output concatenates what comes in and adds the projected input.
+  """
 
   def __init__(self, architecture: NasBench101Architecture, module: Module, *, rngs: nnx.Rngs):
     self.matrix, self.channels = architecture.matrix, module.channels
@@ -43,25 +47,26 @@ class CellModule(nnx.Module):
     *inner, last = range(1, len(self.matrix))
     for v in inner:
       terms = [outputs[u][..., :self.channels[v]] for u in inner[:v - 1] if self.matrix[u][v]]
-      total = sum(terms + self._projected(x, v))
+      total: Any = sum(terms + self._projected(x, v))
       operation = self.operations[v]
       outputs.append(operation(total) if operation else _max_pool(total, (3, 3)))
     branches = [outputs[v] for v in inner if self.matrix[v][last]]
-    return sum(([jnp.concatenate(branches, axis=-1)] if branches else []) + self._projected(x, last))
+    output: Any = sum(([jnp.concatenate(branches, axis=-1)] if branches else []) + self._projected(x, last))
+    return output
 
-  def _projected(self, x, v):
+  def _projected(self, x: jax.Array, v: int) -> list[jax.Array]:
     projection = self.projections[v]
     return [projection(x)] if projection else []
 
 
 class NasBench101Network(nnx.Module):
-  """Stem, stacks of modules with max pooling between them, global average pooling, linear head.
+  """A network of stem, stacks of modules with max pooling between them, global average pooling and linear head.
 
   Args:
     architecture: the cell in its skeleton.
-    in_channels: of the images.
+    in_channels: channels of the images.
     num_classes: outputs of the head.
-    rngs: key of the initial weights.
+    rngs: the key of the initial weights.
   """
 
   def __init__(self, architecture: NasBench101Architecture, *, in_channels: int, num_classes: int, rngs: nnx.Rngs):
@@ -72,7 +77,7 @@ class NasBench101Network(nnx.Module):
     self.head = nnx.Linear(modules[-1].channels[-1], num_classes, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs)
 
   def features(self, images: jax.Array) -> jax.Array:
-    """Normalised images [B, H, W, C] to pooled features [B, channels of the last stack]: the body, for other heads."""
+    """Maps normalised images [B, H, W, C] to pooled features [B, channels of the last stack], for other heads."""
     x = self.stem(images)
     for i, module in enumerate(self.body):
       if i and i % self.cells == 0:
@@ -81,5 +86,5 @@ class NasBench101Network(nnx.Module):
     return x.mean(axis=(1, 2))
 
   def __call__(self, images: jax.Array) -> jax.Array:
-    """Normalised images [B, H, W, C] to logits [B, classes]."""
+    """Maps normalised images [B, H, W, C] to logits [B, classes]."""
     return self.head(self.features(images))

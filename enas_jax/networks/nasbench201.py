@@ -1,4 +1,4 @@
-"""The network of a NAS-Bench-201 cell, and of NATS-Bench's size space, which is the same with other channels."""
+"""The network of NAS-Bench-201 cells and of NATS-Bench's size space: they differ in channels alone."""
 from __future__ import annotations
 
 import jax
@@ -12,7 +12,7 @@ from enas_jax.spaces.nats_size import NatsSizeArchitecture
 
 
 class Convolution(nnx.Module):
-  """ReLU (or not), convolution with the stride, batch norm."""
+  """A convolution with the stride and a batch norm, after a ReLU unless `rectified` is False."""
 
   def __init__(self, shape: Shape, *, stride: int = 1, rectified: bool = True, rngs: nnx.Rngs):
     self.rectified = rectified
@@ -24,7 +24,7 @@ class Convolution(nnx.Module):
 
 
 class Cell(nnx.Module):
-  """Four nodes, each the sum of its edges; zeros where all of these are 'none'."""
+  """A cell of four nodes, each of which sums its edges; a node whose edges are all 'none' is zeros."""
 
   def __init__(self, layer: Layer, *, rngs: nnx.Rngs):
     self.layer = layer
@@ -44,7 +44,7 @@ class Cell(nnx.Module):
 
 
 class ResidualBlock(nnx.Module):
-  """Two 3x3 convolutions, the first of stride 2; beside them 2x2 average pooling and a 1x1 convolution."""
+  """A block of two 3x3 convolutions, the first of stride 2, added to 2x2 average pooling and a 1x1 convolution."""
 
   def __init__(self, layer: Layer, *, rngs: nnx.Rngs):
     first, second, beside = layer.convolutions()
@@ -57,13 +57,13 @@ class ResidualBlock(nnx.Module):
 
 
 class NasBench201Network(nnx.Module):
-  """Stem, cells and residual blocks, batch norm and ReLU, global average pooling, linear head.
+  """A network of stem, cells and residual blocks, batch norm and ReLU, global average pooling and linear head.
 
   Args:
     architecture: a cell in its skeleton, or five widths.
-    in_channels: of the images.
+    in_channels: channels of the images.
     num_classes: outputs of the head.
-    rngs: key of the initial weights.
+    rngs: the key of the initial weights.
   """
 
   def __init__(self, architecture: NasBench201Architecture | NatsSizeArchitecture, *, in_channels: int, num_classes: int,
@@ -75,17 +75,17 @@ class NasBench201Network(nnx.Module):
     self.head = nnx.Linear(layers[-1].out_channels, num_classes, kernel_init=init, rngs=rngs)
 
   def features(self, images: jax.Array) -> jax.Array:
-    """Normalised images [B, H, W, C] to pooled features [B, channels of the last layer]: the body, for other heads."""
+    """Maps normalised images [B, H, W, C] to pooled features [B, channels of the last layer], for other heads."""
     x = self.stem(images)
     for layer in self.layers:
       x = layer(x)
     return nnx.relu(self.norm(x)).mean(axis=(1, 2))
 
   def __call__(self, images: jax.Array) -> jax.Array:
-    """Normalised images [B, H, W, C] to logits [B, classes]."""
+    """Maps normalised images [B, H, W, C] to logits [B, classes]."""
     return self.head(self.features(images))
 
 
 def _average(x: jax.Array, size: int, *, stride: int) -> jax.Array:
-  """Average pooling of the pixels inside the image. (Odd heights and widths, which the benchmark has not, are rounded up.)"""
+  """Averages the pixels of each window that are inside the image. Odd sizes, which the benchmark lacks, are rounded up."""
   return nnx.avg_pool(x, (size, size), (stride, stride), 'SAME', count_include_pad=False)

@@ -10,7 +10,7 @@ from enas_jax.spaces.nasbench_macro import Convolution as Shape
 
 
 class Convolution(nnx.Module):
-  """Convolution, batch norm."""
+  """A convolution and a batch norm."""
 
   def __init__(self, shape: Shape, *, rngs: nnx.Rngs):
     kernel, in_channels, out_channels, stride, groups = shape
@@ -22,7 +22,7 @@ class Convolution(nnx.Module):
 
 
 class Block(nnx.Module):
-  """A layer: its convolutions with ReLU between them, and the input added where the shapes allow."""
+  """A layer: its convolutions with ReLU between them. The input is added if the stride is 1."""
 
   def __init__(self, layer: Layer, *, rngs: nnx.Rngs):
     self.residual = layer.stride == 1
@@ -37,13 +37,13 @@ class Block(nnx.Module):
 
 
 class NasBenchMacroNetwork(nnx.Module):
-  """Stem, eight layers (Identities inside a stage left out), 1x1 convolution, global average pooling, linear head.
+  """A network of stem, eight layers (without Identities inside a stage), 1x1 convolution, average pooling and linear head.
 
   Args:
     architecture: the eight operations.
-    in_channels: of the images.
+    in_channels: channels of the images.
     num_classes: outputs of the head.
-    rngs: key of the initial weights.
+    rngs: the key of the initial weights.
   """
 
   def __init__(self, architecture: NasBenchMacroArchitecture, *, in_channels: int, num_classes: int, rngs: nnx.Rngs):
@@ -54,12 +54,12 @@ class NasBenchMacroNetwork(nnx.Module):
     self.head = nnx.Linear(LAST_CHANNELS, num_classes, kernel_init=init, rngs=rngs)
 
   def features(self, images: jax.Array) -> jax.Array:
-    """Normalised images [B, H, W, C] to pooled features [B, 1280]: the body, for other heads."""
+    """Maps normalised images [B, H, W, C] to pooled features [B, 1280], for other heads."""
     x = nnx.relu(self.stem(images))
     for layer in self.layers:
       x = layer(x)
     return nnx.relu(self.last(x)).mean(axis=(1, 2))
 
   def __call__(self, images: jax.Array) -> jax.Array:
-    """Normalised images [B, H, W, C] to logits [B, classes]."""
+    """Maps normalised images [B, H, W, C] to logits [B, classes]."""
     return self.head(self.features(images))

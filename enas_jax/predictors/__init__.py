@@ -1,9 +1,9 @@
-"""Regressors from architectures' graphs to a value, over one encoding.
+"""Predictors: regressors from architectures' graphs to a value, over one encoding.
 
     predictor = predictors.make('mlp', GraphEncoding.of(space), features='paths')
     mean, std = predictor.fit(graphs, accuracies, seed=0).predict(candidates)
 
-Adding one: a module with a frozen dataclass that has `fit`, and a line in `PREDICTORS`. The contract test then covers it.
+To add one, write a module with a frozen dataclass that has `fit`, and a line in `PREDICTORS`. The contract test then covers it.
 """
 from __future__ import annotations
 
@@ -26,7 +26,16 @@ PREDICTORS = {'ridge': Ridge, 'trees': Trees, 'mlp': Mlp, 'gnn': Gnn}
 
 
 def make(name: str, encoding: GraphEncoding, **settings: Any) -> Predictor:
-  """The predictor of that name. Raises UserError for an unknown one, or for settings that it lacks or that are out of range."""
+  """Makes a predictor.
+
+  Args:
+    name: one of `PREDICTORS`.
+    encoding: how graphs become arrays.
+    settings: fields of the predictor's class; others keep their defaults.
+
+  Raises:
+    UserError: the name or a setting is unknown, or a value is out of range.
+  """
   if name not in PREDICTORS:
     raise UserError(f"predictor '{name}' is unknown; give one of {', '.join(PREDICTORS)}")
   known = [field.name for field in dataclasses.fields(PREDICTORS[name]) if field.name != 'encoding']

@@ -1,4 +1,4 @@
-"""What a predictor is: a regressor from graphs to one number each, with a spread."""
+"""The contract of predictors, which are regressors from graphs to one number each, with a spread."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,7 +13,12 @@ OUTLIER = 5.0  # Robust standard deviations from the median.
 
 
 class Prediction(NamedTuple):
-  """In the unit of the targets: `mean` [B] and `std` [B], one standard deviation, >= 0; both float64."""
+  """The predictions for B graphs, in the unit of the targets.
+
+  Attributes:
+    mean: float64 [B].
+    std: one standard deviation, >= 0, float64 [B].
+  """
 
   mean: np.ndarray
   std: np.ndarray
@@ -23,35 +28,45 @@ class Fitted(Protocol):
   """A predictor that has seen data."""
 
   def predict(self, graphs: Sequence[Graph]) -> Prediction:
-    """Of each graph. Raises UserError for one that the encoding does not take."""
+    """Predicts the value of each graph. Raises UserError for a graph that the encoding does not take."""
 
 
 class Predictor(Protocol):
-  """Settings of a regressor, and nothing that changes: the same graphs, targets and seed give the same fit."""
+  """The settings of a regressor, which do not change: the same graphs, targets and seed give the same fit."""
 
   def fit(self, graphs: Sequence[Graph], targets: Sequence[float], *, seed: int) -> Fitted:
-    """Learns targets [B] of any unit; one row or equal targets do. Raises UserError as `standardise` and the encoding do."""
+    """Learns targets [B] of any unit. One row, or equal targets, suffice.
+
+    Args:
+      graphs: B graphs, at least one.
+      targets: the value of each.
+      seed: decides all that is random.
+
+    Raises:
+      UserError: as `standardise` and the encoding do.
+    """
 
 
 class Scale(NamedTuple):
-  """Targets are `unit` times what a predictor learns, plus `center`."""
+  """The scale of targets: each is `unit` times what a predictor learns, plus `center`."""
 
   center: float
   unit: float
 
   def restore(self, mean: Any, std: Any) -> Prediction:
-    """A prediction in the unit of the targets, from that of standardised ones."""
+    """Returns a prediction in the unit of the targets, from that of standardised ones."""
     return Prediction(self.center + self.unit * np.asarray(mean, np.float64), self.unit * np.asarray(std, np.float64))
 
 
 def standardise(graphs: Sequence[Graph], targets: Sequence[float]) -> tuple[np.ndarray, Scale]:
-  """The targets [B] with mean 0 and standard deviation 1 (0 where all are equal), outliers drawn in first.
+  """Returns targets [B] with mean 0 and standard deviation 1 (0 if all are equal), outliers drawn in first, and their scale.
 
-  A target further than `OUTLIER` robust standard deviations (1.4826 median absolute deviations) from the median counts as that
-  far: the few networks that learn nothing would else outweigh all differences among the rest. On NAS-Bench-201 (100 rows)
-  this takes the Spearman correlation of ridge over paths to 0.76, from 0.57 to 0.74 by the draw of the rows.
+  A target further than `OUTLIER` robust standard deviations (1.4826 median absolute deviations) from the median is moved to
+  that distance: the few networks that learn nothing would else outweigh all differences among the rest. On NAS-Bench-201 (100
+  rows) this takes the Spearman correlation of ridge over paths to 0.76, from 0.57 to 0.74 by the draw of the rows.
 
-  Raises UserError without rows, for other than one target a graph, and for a target that is not finite.
+  Raises:
+    UserError: there is no row, there is not one target for each graph, or a target is not finite.
   """
   values = np.asarray(targets, np.float64)
   if values.shape != (len(graphs),) or not len(graphs):
@@ -66,7 +81,7 @@ def standardise(graphs: Sequence[Graph], targets: Sequence[float]) -> tuple[np.n
 
 
 def check_positive(predictor: Any, *names: str) -> None:
-  """Raises UserError where a setting is not above 0."""
+  """Checks that these settings are above 0. Raises UserError, which names it, for one that is not."""
   for name in names:
     if not getattr(predictor, name) > 0:
       raise UserError(f'predictor: {name} {getattr(predictor, name)} is not above 0; give a positive {name}')

@@ -1,4 +1,4 @@
-"""Graphs as the rows of a table, for the predictors that read tables."""
+"""Turns graphs into the rows of a table, for the predictors that read tables."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -10,25 +10,25 @@ from enas_jax.predictors.encoding import GraphEncoding, path_features
 from enas_jax.spaces.base import Graph
 
 FEATURES = ('flat', 'paths')
-MAX_COLUMNS = 512  # Paths that count. Of a space with more, those that most training graphs have.
+MAX_COLUMNS = 512  # At most: the paths that most training graphs have, and one column that counts all others.
 
 Columns = Callable[[Sequence[Graph]], np.ndarray]
 
 
 def check_features(features: str) -> None:
-  """Raises UserError where it is not one of `FEATURES`."""
+  """Checks that it is one of `FEATURES`. Raises UserError if it is not."""
   if features not in FEATURES:
     raise UserError(f"predictor: features '{features}' is unknown; give one of {', '.join(FEATURES)}")
 
 
 def columns(features: str, encoding: GraphEncoding, graphs: Sequence[Graph]) -> Columns:
-  """What turns graphs into rows [B, F] float32, with the columns that the training graphs call for.
+  """Returns the function that turns graphs into rows [B, F] float32. The training graphs decide which columns there are.
 
   Args:
     features: 'flat' (`GraphEncoding.features`, the same columns for all graphs), or 'paths': how often a graph has each path
       that a training graph has, and how many others. A space of one path a graph, like a chain, wants 'flat'.
-    encoding: of the space.
-    graphs: to train on.
+    encoding: the encoding of the space's graphs.
+    graphs: the graphs to train on.
   """
   if features == 'flat':
     return encoding.features

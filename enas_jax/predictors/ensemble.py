@@ -19,9 +19,9 @@ from enas_jax.predictors.encoding import GraphEncoding
 from enas_jax.spaces.base import Graph
 
 MIN_ROWS = 256  # Row counts are padded to powers of two from here on, so that few programs are compiled.
-MAX_ROWS = 1024  # Predicted at once.
+MAX_ROWS = 1024  # So many graphs are predicted at once.
 
-Encoder = Callable[[Sequence[Graph]], Any]  # To arrays [B, ...].
+Encoder = Callable[[Sequence[Graph]], Any]  # Turns graphs into arrays [B, ...].
 
 CPU_OPTIONS = {'xla_backend_optimization_level': 1}  # Compiles in half the time of the default, and runs as fast.
 
@@ -34,12 +34,12 @@ class Ensemble(abc.ABC):
   Each step minimises the mean absolute error (as BANANAS does) of a batch drawn with replacement, by AdamW under a cosine.
 
   Attributes:
-    encoding: of the space.
-    members: networks, >= 1. With one `std` is 0.
-    steps: of the optimiser, >= 1.
-    batch: rows a step, >= 1.
-    learning_rate: at the start, > 0.
-    weight_decay: decoupled, >= 0.
+    encoding: the encoding of the space's graphs.
+    members: how many networks there are, >= 1. If there is one, `std` is 0.
+    steps: steps of the optimiser, >= 1.
+    batch: rows in each step, >= 1.
+    learning_rate: the rate at the start, > 0.
+    weight_decay: decoupled decay of the weights, >= 0.
   """
 
   encoding: GraphEncoding
@@ -50,7 +50,7 @@ class Ensemble(abc.ABC):
   learning_rate: float = 0.01
   weight_decay: float = 1e-4
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     """Raises UserError for a value out of range."""
     check_positive(self, 'members', 'steps', 'batch', 'learning_rate')
     if not self.weight_decay >= 0:
@@ -58,11 +58,11 @@ class Ensemble(abc.ABC):
 
   @abc.abstractmethod
   def network(self, inputs: Any, rngs: nnx.Rngs) -> nnx.Module:
-    """A member: inputs [B, ...] to [B]."""
+    """Makes a member. It maps inputs [B, ...] to [B]."""
 
   @abc.abstractmethod
   def encoder(self, graphs: Sequence[Graph]) -> Encoder:
-    """What turns graphs into inputs, after a look at those to train on."""
+    """Returns the function that turns graphs into inputs, after a look at those to train on."""
 
   def fit(self, graphs: Sequence[Graph], targets: Sequence[float], *, seed: int) -> FittedEnsemble:
     values, scale = standardise(graphs, targets)
@@ -75,7 +75,7 @@ class Ensemble(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class FittedEnsemble:
-  """The members' weights, stacked [members, ...]."""
+  """An ensemble with its members' weights `params`, stacked [members, ...]."""
 
   ensemble: Ensemble
   encoder: Encoder
@@ -83,7 +83,7 @@ class FittedEnsemble:
   scale: Scale
 
   def predict(self, graphs: Sequence[Graph]) -> Prediction:
-    """Raises UserError where the training has diverged."""
+    """Predicts the value of each graph. Raises UserError if the training has diverged."""
     parts = [self._outputs(graphs[i:i + MAX_ROWS]) for i in range(0, len(graphs), MAX_ROWS)]
     outputs = np.concatenate([np.zeros((self.ensemble.members, 0)), *parts], axis=1)
     if not np.isfinite(outputs).all():
@@ -97,12 +97,12 @@ class FittedEnsemble:
 
 @functools.cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-  """A function of an ensemble and arrays as a program for the default device."""
+  """Compiles a function of an ensemble and arrays for the default device."""
   return jax.jit(function, static_argnums=0, compiler_options=CPU_OPTIONS if jax.default_backend() == 'cpu' else None)
 
 
 def _train(ensemble: Ensemble, inputs: Any, targets: jax.Array, rows: int, key: jax.Array) -> nnx.State:
-  """The members' weights after training. Rows from `rows` on are padding, which no batch draws."""
+  """Returns the members' weights after training. Rows from `rows` on are padding, which no batch draws."""
   optimiser = optax.adamw(
       optax.cosine_decay_schedule(ensemble.learning_rate, ensemble.steps), weight_decay=ensemble.weight_decay)
 
@@ -110,10 +110,10 @@ def _train(ensemble: Ensemble, inputs: Any, targets: jax.Array, rows: int, key: 
     weights_key, batch_key = jax.random.split(key)
     graph, params = nnx.split(ensemble.network(inputs, nnx.Rngs(params=weights_key)))
 
-    def step(state, chosen):
+    def step(state: tuple[nnx.State, optax.OptState], chosen: jax.Array) -> tuple[tuple[nnx.State, optax.OptState], None]:
       params, moments = state
 
-      def loss(params):
+      def loss(params: nnx.State) -> jax.Array:
         outputs = nnx.merge(graph, params)(jax.tree.map(lambda x: x[chosen], inputs))
         return jnp.abs(outputs - targets[chosen]).mean()
 
@@ -127,12 +127,12 @@ def _train(ensemble: Ensemble, inputs: Any, targets: jax.Array, rows: int, key: 
 
 
 def _apply(ensemble: Ensemble, params: nnx.State, inputs: Any) -> jax.Array:
-  """[members, B]."""
+  """Returns the outputs of all members, [members, B]."""
   graph = nnx.graphdef(nnx.eval_shape(lambda: ensemble.network(inputs, nnx.Rngs(0))))
   return jax.vmap(lambda p: nnx.merge(graph, p)(inputs))(params)
 
 
 def _padded(arrays: Any, rows: int) -> Any:
-  """With zeros to a power of two of rows."""
+  """Returns arrays whose rows are padded with zeros to a power of two."""
   extra = max(MIN_ROWS, 1 << (rows - 1).bit_length()) - rows
   return jax.tree.map(lambda x: np.pad(x, [(0, extra)] + [(0, 0)] * (x.ndim - 1)), arrays)

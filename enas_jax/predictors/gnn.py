@@ -15,10 +15,13 @@ from enas_jax.spaces.base import Graph
 
 
 class Messages(nnx.Module):
-  """One round: nodes [B, N, width] to h + relu(own + A^T ahead + A back), where own, ahead and back are linear in norm(h)."""
+  """One round of messages. It maps nodes h [B, N, width] to h + relu(own + A^T ahead + A back).
+
+  Here own, ahead and back are linear in norm(h), and A is the adjacency.
+  """
 
   def __init__(self, width: int, *, rngs: nnx.Rngs):
-    """Takes the number of channels of a node."""
+    """Takes the number of channels that a node has."""
     self.norm = nnx.LayerNorm(width, rngs=rngs)
     self.linear = nnx.Linear(width, 3 * width, rngs=rngs)
 
@@ -28,21 +31,22 @@ class Messages(nnx.Module):
 
 
 class GraphNetwork(nnx.Module):
-  """Embedded labels, rounds of messages, the mean over nodes, and two layers to a number: a `GraphBatch` to [B]."""
+  """A network of embedded labels, rounds of messages, the mean over nodes, and two layers. It maps a `GraphBatch` to [B]."""
 
   def __init__(self, labels: int, *, depth: int, width: int, rngs: nnx.Rngs):
-    """Takes the number L of labels, of rounds, and of channels of a node."""
+    """Takes the number L of labels, of rounds (`depth`), and of channels that a node has (`width`)."""
     self.embedding = nnx.Linear(labels, width, rngs=rngs)
     self.rounds = nnx.List([Messages(width, rngs=rngs) for _ in range(depth)])
     self.hidden = nnx.Linear(width, width, rngs=rngs)
     self.head = nnx.Linear(width, 1, rngs=rngs)
 
   def __call__(self, batch: GraphBatch) -> jax.Array:
-    h = self.embedding(batch.nodes)
+    labels, adjacency, mask = map(jnp.asarray, batch)
+    h = self.embedding(labels)
     for messages in self.rounds:
-      h = messages(h, batch.adjacency)
-    nodes = jnp.maximum(batch.mask.sum(1), 1)  # Rows that are padding have none.
-    pooled = jnp.einsum('bnw,bn->bw', h, batch.mask) / nodes[:, None]
+      h = messages(h, adjacency)
+    nodes = jnp.maximum(mask.sum(1), 1)  # Rows that are padding have none.
+    pooled = jnp.einsum('bnw,bn->bw', h, mask) / nodes[:, None]
     return self.head(nnx.relu(self.hidden(pooled)))[:, 0]
 
 
@@ -54,14 +58,14 @@ class Gnn(Ensemble):
 
   Attributes:
     depth: rounds of messages, >= 1. Nodes further apart do not hear of each other before the mean over all.
-    width: channels of a node, >= 1.
+    width: channels that a node has, >= 1.
   """
 
   steps: int = 300  # As good as 500 on NAS-Bench-201 but for 0.005 of Spearman.
   depth: int = 3
   width: int = 32
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     """Raises UserError for a value out of range."""
     super().__post_init__()
     check_positive(self, 'depth', 'width')

@@ -18,10 +18,10 @@ MIN_COLUMNS = 256  # Path columns are padded to powers of two from here on.
 
 
 class MlpNetwork(nnx.Module):
-  """ReLU layers of one width, then a number: [B, F] to [B]."""
+  """A network of ReLU layers of one width and a linear output. It maps [B, F] to [B]."""
 
   def __init__(self, features: int, *, depth: int, width: int, rngs: nnx.Rngs):
-    """Takes the number F of columns, of hidden layers, and of units in each."""
+    """Takes the number F of columns, of hidden layers (`depth`), and of units in each (`width`)."""
     sizes = (features, *[width] * depth)
     self.layers = nnx.List([
         nnx.Linear(a, b, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs)
@@ -43,15 +43,15 @@ class Mlp(Ensemble):
 
   Attributes:
     features: 'flat' or 'paths' (`columns`); BANANAS has paths.
-    depth: hidden layers, >= 1.
-    width: units of each, >= 1.
+    depth: how many hidden layers there are, >= 1.
+    width: units in each, >= 1.
   """
 
   features: str = 'flat'
   depth: int = 5
   width: int = 32
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     """Raises UserError for a value out of range."""
     super().__post_init__()
     check_positive(self, 'depth', 'width')
@@ -66,6 +66,9 @@ class Mlp(Ensemble):
 
 
 def _padded_columns(rows: np.ndarray) -> np.ndarray:
-  """The vocabulary of paths grows with the training graphs: without this each fit would compile a program."""
+  """Returns rows with columns of zeros added up to a power of two.
+
+  The vocabulary of paths grows with the training graphs: without this each fit would compile a program.
+  """
   size = rows.shape[1]
   return np.pad(rows, ((0, 0), (0, max(MIN_COLUMNS, 1 << (size - 1).bit_length()) - size)))

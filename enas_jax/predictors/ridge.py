@@ -15,12 +15,12 @@ from enas_jax.spaces.base import Graph
 
 @dataclasses.dataclass(frozen=True)
 class Ridge:
-  """Linear, with penalty and noise found by maximal evidence (scikit-learn's BayesianRidge). The seed changes nothing.
+  """A linear model with penalty and noise found by maximal evidence (scikit-learn's BayesianRidge). The seed changes nothing.
 
   `std` is the posterior predictive's, the noise included.
 
   Attributes:
-    encoding: of the space.
+    encoding: the encoding of the space's graphs.
     features: 'flat' or 'paths' (`columns`).
   """
 
@@ -28,7 +28,7 @@ class Ridge:
   _: dataclasses.KW_ONLY
   features: str = 'flat'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     """Raises UserError for unknown features."""
     check_features(self.features)
 

@@ -15,18 +15,18 @@ from enas_jax.spaces.base import Graph
 
 @dataclasses.dataclass(frozen=True)
 class Trees:
-  """scikit-learn's GradientBoostingRegressor, a member a bootstrap sample. `std` is the members' standard deviation.
+  """scikit-learn's GradientBoostingRegressor, one member for each bootstrap sample. `std` is the members' standard deviation.
 
   The defaults rank NAS-Bench-201 at 20 to 200 rows better than random forests, extremely randomised trees and
   HistGradientBoostingRegressor, which is the slower one on so few.
 
   Attributes:
-    encoding: of the space.
+    encoding: the encoding of the space's graphs.
     features: 'flat' or 'paths' (`columns`).
-    members: >= 1. With one `std` is 0.
-    trees: of each member, >= 1.
-    depth: of a tree, >= 1.
-    learning_rate: what a tree adds, > 0.
+    members: how many there are, >= 1. If there is one, `std` is 0.
+    trees: how many trees a member has, >= 1.
+    depth: the most levels of a tree, >= 1.
+    learning_rate: the share of its fit that a tree adds, > 0.
   """
 
   encoding: GraphEncoding
@@ -37,7 +37,7 @@ class Trees:
   depth: int = 4
   learning_rate: float = 0.15
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     """Raises UserError for a value out of range."""
     check_features(self.features)
     check_positive(self, 'members', 'trees', 'depth', 'learning_rate')
@@ -64,7 +64,7 @@ class Trees:
 
 @dataclasses.dataclass(frozen=True)
 class FittedTrees:
-  """The members, over the columns `kept`."""
+  """The fitted members, which read the columns `kept`."""
 
   rows: Columns
   kept: np.ndarray

@@ -1,4 +1,4 @@
-"""What can be built: search spaces as pure data."""
+"""Search spaces, that is what can be built, as pure data."""
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -78,11 +78,12 @@ class Chains(abc.ABC):
 
   @property
   def depths(self) -> range:
+    """The depths from the smallest up."""
     return range(self.min_depth, self.max_depth + 1)
 
   @property
   def widths(self) -> range:
-    """From the widest down, as the width walk goes."""
+    """The widths from the largest down, in the order of the width walk."""
     return range(self.max_width, self.min_width - 1, -self.width_step)
 
   def size_steps(self, architecture: ChainArchitecture) -> tuple[int, int]:
@@ -90,7 +91,7 @@ class Chains(abc.ABC):
     return architecture.depth - self.min_depth, (self.max_width - architecture.width) // self.width_step
 
   def sample(self, rng: np.random.Generator) -> ChainArchitecture:
-    """Depth, width, operations and kernels, each uniform."""
+    """Draws depth, width, operations and kernels, each uniformly."""
     depth = int(rng.choice(self.depths))
     return ChainArchitecture(
         width=int(rng.choice(self.widths)),
@@ -98,16 +99,16 @@ class Chains(abc.ABC):
         kernels=tuple(int(x) for x in rng.choice(self.kernels, size=depth)))
 
   def mutate(self, architecture: ChainArchitecture, rng: np.random.Generator) -> ChainArchitecture:
-    """One of the `neighbours`, uniform."""
+    """Draws one of the `neighbours`, uniformly."""
     neighbours = list(self.neighbours(architecture))
     return neighbours[int(rng.integers(len(neighbours)))]
 
   def neighbours(self, architecture: ChainArchitecture) -> Iterator[ChainArchitecture]:
-    """One layer more or less, one width step, one operation, or one kernel.
+    """Yields the chains with one layer more or less, one width step, one other operation, or one other kernel.
 
-    A layer is added at the end, as a copy of the last; that is where the depth walk's own growth is seen too, since
-    a chain of equal layers has no other place. So a layer that is unlike the one before it can be taken away in one step but
-    comes back in two or three; all other steps lead back.
+    A layer is added at the end, as a copy of the last. The depth walk grows a chain of equal layers, for which it does not
+    matter where a layer is added. So a layer that is unlike the one before it can be taken away in one step but comes back in
+    two or three; all other steps lead back.
     """
     if architecture.depth < self.max_depth:
       yield dataclasses.replace(
@@ -127,11 +128,12 @@ class Chains(abc.ABC):
           yield architecture.with_layer(i, kernel=other)
 
   def size(self) -> int:
-    """Widths times the sum over depths D of (operations x kernels)^D."""
+    """Returns widths times the sum over depths D of (operations x kernels)^D."""
     choices = len(OPERATIONS) * len(self.kernels)
     return len(self.widths) * sum(choices**depth for depth in self.depths)
 
   def check(self, architecture: ChainArchitecture) -> None:
+    """Checks depth, width and kernels. Raises UserError, which names the limit, if one is outside of this space."""
     if not isinstance(architecture, ChainArchitecture):
       raise UserError(f'{architecture!r} is not a chain')
     for value, allowed, name in ((architecture.depth, self.depths, 'depth'), (architecture.width, self.widths, 'width')):
@@ -150,26 +152,26 @@ class Chains(abc.ABC):
     """Returns the multiply-adds of one image's forward pass through that network."""
 
   def graph(self, architecture: ChainArchitecture) -> Graph:
-    """Input, stem with the width, one node a layer, head, output; a path."""
+    """Returns a path: input, stem with the width, one node for each layer, head, output."""
     layers = (_label(o, k) for o, k in zip(architecture.operations, architecture.kernels, strict=True))
     nodes = ('input', _stem_label(architecture.width), *layers, 'head', 'output')
     return Graph(nodes, tuple((i, i + 1) for i in range(len(nodes) - 1)))
 
   def identity(self, architecture: ChainArchitecture) -> str:
-    """The architecture itself: a chain has no two forms."""
+    """Returns the text of the architecture itself: a chain has no two forms."""
     return self.to_string(architecture)
 
   def key(self, architecture: ChainArchitecture) -> bytes:
-    """The text, as bytes."""
+    """Returns the text as bytes."""
     return self.to_string(architecture).encode()
 
   def to_string(self, architecture: ChainArchitecture) -> str:
-    """Width, operations and kernels, such as '16:0010:3353'."""
+    """Returns width, operations and kernels, such as '16:0010:3353'."""
     operations, kernels = (''.join(map(str, values)) for values in (architecture.operations, architecture.kernels))
     return f'{architecture.width}:{operations}:{kernels}'
 
   def from_string(self, text: str) -> ChainArchitecture:
-    """Reads `to_string`, of any size as `from_json`."""
+    """Reads what `to_string` gives, of any size as `from_json` does."""
     if not re.fullmatch(r'[1-9][0-9]*:[0-9]+:[0-9]+', text, re.ASCII):
       raise UserError(f"chain: '{text}' is not WIDTH:OPERATIONS:KERNELS; give for example 16:0010:3353")
     width, operations, kernels = text.split(':')
@@ -189,14 +191,14 @@ class ChainSpace(Chains):
   """All chains within a range of depths and widths, each its own network. The attributes are those of `Chains`."""
 
   def num_params(self, architecture: ChainArchitecture, task: Task) -> int:
-    """Weights of convolutions, batch norms (scale and bias) and the linear head. EG-NAS's logs count the same."""
+    """Counts the weights of convolutions, batch norms (scale and bias) and the linear head, as EG-NAS's logs do."""
     stem = STEM_KERNEL**2 * task.image_shape[2] * architecture.stem_channels + 2 * architecture.stem_channels
     body = sum(layer.weights + 2 * layer.out_channels for layer in architecture.layers())
     head = architecture.out_channels * task.num_classes + task.num_classes
     return stem + body + head
 
   def macs(self, architecture: ChainArchitecture, task: Task) -> int:
-    """Multiply-adds of convolutions and the head; 'same' padding is counted as full windows."""
+    """Counts the multiply-adds of convolutions and the head; 'same' padding is counted as full windows."""
     height, width, channels = task.image_shape
     total = STEM_KERNEL**2 * channels * architecture.stem_channels * height * width
     for layer in architecture.layers():

@@ -39,7 +39,16 @@ class Layer(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ChainArchitecture:
-  """A chain: `width` W, and one operation (0 separable, 1 ordinary convolution) and kernel (3, 5, 7) a layer."""
+  """A chain of convolutions.
+
+  Attributes:
+    width: W, at least 1.
+    operations: one for each layer: 0 is a separable, 1 an ordinary convolution. There are at least `MIN_DEPTH`.
+    kernels: the kernel size of each layer: 3, 5 or 7.
+
+  Raises:
+    UserError: a field is out of range, or there are not as many kernels as operations.
+  """
 
   width: int
   operations: tuple[int, ...]

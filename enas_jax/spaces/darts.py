@@ -33,7 +33,12 @@ _CONCAT = (f'range({INPUTS}, {INPUTS + NODES})', str(list(range(INPUTS, INPUTS +
 
 
 class Edge(NamedTuple):
-  """An operation on input 0 (the cell before the last), 1 (the last cell), or 2 to 5 (the nodes before)."""
+  """An operation and what it is applied to.
+
+  Attributes:
+    operation: one of `OPERATIONS`.
+    input: 0 (the cell before the last), 1 (the last cell), or 2 to 5 (the nodes before).
+  """
 
   operation: str
   input: int
@@ -43,11 +48,11 @@ class Cell(NamedTuple):
   """One cell of the stack with everything a builder needs.
 
   Attributes:
-    edges: two a node, in the order of the nodes.
+    edges: two for each node, in the order of the nodes.
     reduces: whether it halves the resolution.
     after_reduction: whether input 0 has twice the resolution of input 1.
     before_last, last: channels of inputs 0 and 1.
-    channels: of each node; the output has NODES times as many.
+    channels: channels of each node; the output has NODES times as many.
   """
 
   edges: tuple[Edge, ...]
@@ -58,17 +63,18 @@ class Cell(NamedTuple):
   channels: int
 
   def stride(self, edge: Edge) -> int:
+    """Returns 2 for an edge that halves the resolution, else 1."""
     return 2 if self.reduces and edge.input < INPUTS else 1
 
 
 @dataclasses.dataclass(frozen=True)
 class DartsArchitecture:
-  """Both cells, and the network around them. The two edges of a node are kept in the order of their inputs.
+  """A normal and a reduction cell, and the network around them. The edges of a node are kept in the order of their inputs.
 
   Attributes:
     normal, reduce: 8 edges (operation, input), two for each of the 4 nodes.
     cells: how many are stacked, >= 3. The paper: 20 for CIFAR-10, 14 for ImageNet.
-    channels: of the first cells' nodes; even with the stem 'imagenet'. The paper: 36 and 48.
+    channels: the channels of the first cells' nodes, >= 1; even with the stem 'imagenet'. The paper: 36 and 48.
     stem: 'cifar', one 3 x 3 convolution, or 'imagenet', three that each halve the resolution.
     auxiliary: whether training has a second head at two thirds of the depth.
     drop_path: the probability, in [0, 1), with which an operation's output is dropped at the end of training.
@@ -93,11 +99,11 @@ class DartsArchitecture:
 
   @property
   def out_channels(self) -> int:
-    """Of the last cell, and of the one that the auxiliary head sees."""
+    """The channels of the last cell's output, and of the output that the auxiliary head sees."""
     return 4 * self.channels * NODES
 
   def stack(self) -> Iterator[Cell]:
-    """The cells, input to output."""
+    """Yields the cells, from input to output."""
     before_last = last = 3 * self.channels if self.stem == 'cifar' else self.channels
     channels, after_reduction = self.channels, self.stem == 'imagenet'
     for i in range(self.cells):
@@ -133,23 +139,24 @@ class DartsSpace:
     _check_skeleton(self)
 
   def sample(self, rng: np.random.Generator) -> DartsArchitecture:
-    """Of each node, the pair of inputs and both operations, uniform."""
+    """Draws each node's pair of inputs and both operations, uniformly."""
     return self._architecture(*(self._sample_cell(rng) for _ in range(2)))
 
   def mutate(self, architecture: DartsArchitecture, rng: np.random.Generator) -> DartsArchitecture:
-    """One of the `neighbours`, uniform."""
+    """Draws one of the `neighbours`, uniformly."""
     changes = list(_changes(architecture))
     return _changed(architecture, *changes[int(rng.integers(len(changes)))])
 
   def neighbours(self, architecture: DartsArchitecture) -> Iterator[DartsArchitecture]:
-    """One edge with another operation (96 ways), or on another input that its node does not have (24)."""
+    """Yields networks with another operation on one edge (96 ways), or with one edge on an input new to its node (24)."""
     return itertools.starmap(functools.partial(_changed, architecture), _changes(architecture))
 
   def size(self) -> int:
-    """The square of the cells: over nodes with n inputs before them, the product of C(n, 2) pairs x 7^2 operations."""
+    """Returns the square of the number of cells, which is the product of C(n, 2) x 7^2 over nodes with n inputs before them."""
     return math.prod(math.comb(INPUTS + node, 2) * len(OPERATIONS)**2 for node in range(NODES))**2
 
   def check(self, architecture: DartsArchitecture) -> None:
+    """Checks that the network around the cells is this space's. Raises UserError, which names the field, if it is not."""
     if not isinstance(architecture, DartsArchitecture):
       raise UserError(f'darts: {_short(architecture)} is not an architecture of this space')
     for name, value in _skeleton(self).items():
@@ -157,24 +164,24 @@ class DartsSpace:
         raise UserError(f'darts: {name} {getattr(architecture, name)!r} is not {value!r}; set config.darts.{name} to it')
 
   def num_params(self, architecture: DartsArchitecture, task: Task) -> int:
-    """Weights of convolutions, batch norms (scale and bias) and the head.
+    """Counts the weights of convolutions, batch norms (scale and bias) and the head.
 
-    Without the auxiliary head, which serves training alone: so count the authors, and published figures with them.
+    The auxiliary head, which serves training alone, is left out: so count the authors, and published figures with them.
     """
     blocks = sum(block.weights + 2 * block.channels for block in _blocks(architecture, task))
     return blocks + (architecture.out_channels + 1) * task.num_classes
 
   def macs(self, architecture: DartsArchitecture, task: Task) -> int:
-    """Multiply-adds of convolutions and the head, without the auxiliary one; padding is counted as full windows."""
+    """Counts the multiply-adds of convolutions and the head, without the auxiliary one; padding is counted as full windows."""
     blocks = sum(block.weights * block.positions for block in _blocks(architecture, task))
     return blocks + architecture.out_channels * task.num_classes
 
   def graph(self, architecture: DartsArchitecture) -> Graph:
-    """Both cells side by side, nothing between them; each as AG-Net (Lukasik, Jung and Keuper, ECCV 2022) has them.
+    """Returns both cells side by side with no edge between them, as AG-Net (Lukasik, Jung and Keuper, ECCV 2022) has them.
 
     A cell is 11 nodes: two inputs, an operation an edge, the output. An edge's operation follows its cell's input, or both
-    operations of its node; all eight lead to the output. Operations 2k and 2k + 1 belong to node k: their order
-    tells what edges alone do not, where nothing follows two nodes.
+    operations of its node; all eight lead to the output. Operations 2k and 2k + 1 belong to node k: if nothing follows two
+    nodes, that order alone tells which operation belongs to which.
     """
     operations: list[str] = []
     arrows: list[tuple[int, int]] = []
@@ -189,16 +196,16 @@ class DartsSpace:
     return Graph(tuple(operations), tuple(sorted(arrows)))
 
   def identity(self, architecture: DartsArchitecture) -> str:
-    """Of both cells, input and operation of every edge in digits, in that order of the nodes that makes them smallest."""
+    """Returns the input and operation of all edges in digits, in that order of each cell's nodes that makes them smallest."""
     return '|'.join(_canonical(edges) for edges in (architecture.normal, architecture.reduce))
 
   def key(self, architecture: DartsArchitecture) -> bytes:
-    """The identity, as bytes. Raises UserError where the network around the cells is not this space's."""
+    """Returns the identity as bytes. Raises UserError if the network around the cells is not this space's."""
     self.check(architecture)
     return self.identity(architecture).encode()
 
   def to_string(self, architecture: DartsArchitecture) -> str:
-    """The authors' text, which has the cells alone: Genotype(normal=[('sep_conv_3x3', 0), ...], ...)."""
+    """Returns the authors' text, which has the cells alone: Genotype(normal=[('sep_conv_3x3', 0), ...], ...)."""
     return _genotype(architecture)
 
   def from_string(self, text: str) -> DartsArchitecture:
@@ -224,7 +231,7 @@ class DartsSpace:
 
 
 def _changes(architecture: DartsArchitecture) -> Iterator[tuple[str, int, Edge]]:
-  """Each as a cell's name, an edge's place and what to put there."""
+  """Yields each change as a cell's name, an edge's place and what to put there."""
   for name in ('normal', 'reduce'):
     edges = getattr(architecture, name)
     for i, edge in enumerate(edges):
@@ -249,7 +256,7 @@ class _Block(NamedTuple):
 
 
 def _blocks(architecture: DartsArchitecture, task: Task) -> Iterator[_Block]:
-  """Every convolution of the network, a depthwise one together with its pointwise one."""
+  """Yields every convolution of the network, a depthwise one together with its pointwise one."""
   height, width, channels = task.image_shape
   first, stem = architecture.channels, architecture.stem
   if stem == 'cifar':
@@ -270,7 +277,7 @@ def _blocks(architecture: DartsArchitecture, task: Task) -> Iterator[_Block]:
 
 
 def _convolutions(operation: str, stride: int) -> tuple[int, int]:
-  """Blocks of an operation, and the weights a channel of each block's depthwise part."""
+  """Returns the number of blocks of an operation, and the weights for each channel of a block's depthwise part."""
   if operation.startswith(('sep', 'dil')):
     return 2 if operation.startswith('sep') else 1, int(operation[-1])**2
   return int(operation == 'skip_connect' and stride == 2), 0
@@ -297,7 +304,7 @@ def _skeleton(network: DartsArchitecture | DartsSpace) -> dict[str, Any]:
 
 
 def _edges(name: str, cell: Any) -> tuple[Edge, ...]:
-  """The edges of a cell, checked and ordered within each node."""
+  """Returns the edges of a cell, checked and ordered within each node."""
   if not isinstance(cell, list | tuple) or len(cell) != 2 * NODES:
     raise UserError(f'darts: {name} {_short(cell)} is not {2 * NODES} edges, two for each of {NODES} nodes')
   for i, edge in enumerate(cell):
@@ -316,7 +323,7 @@ def _edges(name: str, cell: Any) -> tuple[Edge, ...]:
 
 
 def _canonical(edges: tuple[Edge, ...]) -> str:
-  """The least text of a cell over all orders of its nodes in which each comes after its inputs."""
+  """Returns the least text of a cell over all orders of its nodes in which each comes after its inputs."""
   texts = []
   for order in itertools.permutations(range(INPUTS, INPUTS + NODES)):
     place = (*range(INPUTS), *order)
@@ -333,7 +340,7 @@ def _genotype(architecture: DartsArchitecture) -> str:
 
 
 def _parsed(text: str) -> tuple[Any, Any]:
-  """The lists of both cells in the authors' text, as they stand there."""
+  """Returns the lists of both cells in the authors' text, as they stand there."""
   call = ast.parse(text.strip(), mode='eval').body
   if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != 'Genotype' or call.args:
     raise UserError(f'darts: {_short(text)} is not Genotype(normal=[...], ...) with named fields')
@@ -355,6 +362,6 @@ def _literal(name: str, value: ast.expr) -> Any:
 
 
 def _short(value: Any) -> str:
-  """On one line of a message."""
+  """Returns a value as text that fits on one line of a message."""
   text = repr(value)
   return text if len(text) <= 60 else f'{text[:57]}...'

@@ -1,10 +1,10 @@
 """NAS-Bench-101: a small labelled graph as the module that a fixed network repeats.
 
-Ying et al., ICML 2019 (arXiv 1902.09635), and google-research/nasbench. A 3x3 convolution to C channels; three stacks of three
-modules, from the second stack on after a 2x2 max pooling and with twice the channels; global average pooling; one linear layer.
-A module is a directed graph of at most 7 vertices and 9 edges from its input to its output, an operation on each other vertex.
-A vertex sums what comes in; edges from the input pass a 1x1 projection. The output concatenates what comes in, which shares its
-channels, and adds the projected input. The benchmark has C = 128.
+Ying et al., ICML 2019 (arXiv 1902.09635), and google-research/nasbench. The network is a 3x3 convolution to C channels; three
+stacks of three modules, from the second stack on after a 2x2 max pooling and with twice the channels; global average pooling;
+and one linear layer. A module is a directed graph of at most 7 vertices and 9 edges from its input to its output, an operation
+on each other vertex. A vertex sums what comes in; edges from the input pass a 1x1 projection. The output concatenates what
+comes in, which shares its channels, and adds the projected input. The benchmark has C = 128.
 """
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ VERSION = 1
 
 
 class Module(NamedTuple):
-  """One use of the cell in the network: which stack it is in, and the channels of its vertices, input and output included."""
+  """One use of the cell in the network.
+
+  Attributes:
+    stack: the stack that it is in, from 0.
+    channels: the channels of each vertex, input and output included.
+  """
 
   stack: int
   channels: tuple[int, ...]
@@ -36,21 +41,21 @@ class Module(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class NasBench101Architecture:
-  """A cell in its network, pruned: without the vertices that no path from input to output visits.
+  """A cell in its network. It is pruned: it has no vertices that no path from input to output visits.
 
   The limits hold for what is left, as in the benchmark: a larger matrix with dead parts is welcome. Vertices keep their order.
-  Where channels do not divide evenly the first vertices get one more, so that isomorphic cells, which are one row in the
+  If channels do not divide evenly, the first vertices get one more, so that isomorphic cells, which are one row in the
   benchmark, can differ by a few weights.
 
   Attributes:
-    matrix: [V, V] of 0 and 1, upper triangular: entry (i, j) is 1 where an edge goes from vertex i to vertex j. V is 2 to 7.
+    matrix: [V, V] of 0 and 1, upper triangular: entry (i, j) is 1 if an edge goes from vertex i to vertex j. V is 2 to 7.
     operations: 'input', V - 2 of `OPERATIONS`, 'output'.
-    channels: C, of the stem and the first stack.
-    cells: modules a stack.
-    stacks: each with half the resolution and twice the channels of the one before.
+    channels: C, the channels of the stem and the first stack.
+    cells: how many modules a stack has.
+    stacks: how many there are, each with half the resolution and twice the channels of the one before.
 
   Raises:
-    UserError: no such cell or network.
+    UserError: there is no such cell or network; the message names the entry or the limit.
   """
 
   matrix: Matrix
@@ -76,16 +81,16 @@ class NasBench101Architecture:
 
   @property
   def branches(self) -> int:
-    """How many operations the output concatenates."""
+    """The number of operations that the output concatenates."""
     return sum(row[-1] for row in self.matrix[1:])
 
   @property
   def cell(self) -> str:
-    """The official files' two texts, the matrix row by row and the operations: '010001000:input,maxpool3x3,output'."""
+    """The two texts of the official files, matrix row by row and operations: '010001000:input,maxpool3x3,output'."""
     return f"{''.join(str(entry) for row in self.matrix for entry in row)}:{','.join(self.operations)}"
 
   def modules(self) -> Iterator[Module]:
-    """Input to output."""
+    """Yields the modules, from input to output."""
     in_channels = self.channels
     for stack in range(self.stacks):
       for _ in range(self.cells):
@@ -94,7 +99,7 @@ class NasBench101Architecture:
         in_channels = channels
 
   def convolutions(self, channels: Sequence[int]) -> Iterator[Convolution]:
-    """Those of a module with these vertex channels: projections of the input and the operations'."""
+    """Yields the convolutions of a module with these vertex channels: the projections of the input and the operations."""
     for v, operation in enumerate(self.operations):
       if self.matrix[0][v]:
         yield Convolution(1, channels[0], channels[v])
@@ -102,7 +107,10 @@ class NasBench101Architecture:
         yield Convolution(KERNELS[operation], channels[v], channels[v])
 
   def _vertex_channels(self, in_channels: int, out_channels: int) -> tuple[int, ...]:
-    """Vertices before the output share its channels, the first ones the remainder; others have the most of where they lead."""
+    """Returns each vertex's channels. Vertices with an edge to the output share its channels, the first ones the remainder.
+
+    Each other vertex has the most channels of those that it leads to.
+    """
     inner = range(1, len(self.matrix) - 1)
     channels = [in_channels, *(0 for _ in inner), out_channels]
     last = [v for v in inner if self.matrix[v][-1]]
@@ -132,9 +140,10 @@ class NasBench101Space:
   """All cells of at most 7 vertices and 9 edges in one skeleton.
 
   Attributes:
-    channels: C, of the stem and the first stack. Fewer than the benchmark's make quick trainings, without a row in its tables.
-    cells: modules a stack.
-    stacks: how many.
+    channels: C, the channels of the stem and the first stack. With fewer than the benchmark's, training is quick, but its
+      tables have no row.
+    cells: how many modules a stack has.
+    stacks: how many stacks there are.
   """
 
   channels: int = CHANNELS
@@ -153,9 +162,10 @@ class NasBench101Space:
     self._architecture(((0, 1), (0, 0)), ('input', 'output'))  # Refuses a skeleton that cannot be.
 
   def sample(self, rng: np.random.Generator) -> NasBench101Architecture:
-    """As the benchmark's own random search: 7 vertices, each edge there or not, each operation uniform, until it is a member.
+    """Draws as the benchmark's own random search does.
 
-    Uniform over those matrices and operations, so that a pruned cell's chance grows with its ways to be written.
+    It draws 7 vertices, each edge and each operation uniformly, until that is a member. That is uniform over matrices and
+    operations, so that a pruned cell's chance grows with the number of ways to write it.
     """
     while True:
       edges = np.triu(rng.integers(2, size=(MAX_VERTICES, MAX_VERTICES)), 1).tolist()
@@ -165,13 +175,13 @@ class NasBench101Space:
         return self._architecture(matrix, operations)
 
   def mutate(self, architecture: NasBench101Architecture, rng: np.random.Generator) -> NasBench101Architecture:
-    """One of the `neighbours`, uniform."""
+    """Draws one of the `neighbours`, uniformly."""
     neighbours = list(_changes(architecture.matrix, architecture.operations))
     matrix, operations = neighbours[int(rng.integers(len(neighbours)))]
     return dataclasses.replace(architecture, matrix=matrix, operations=operations)
 
   def neighbours(self, architecture: NasBench101Architecture) -> Iterator[NasBench101Architecture]:
-    """One edge more or less (and pruned), another operation on one vertex, or a new vertex between two.
+    """Yields cells with one edge more or less (and pruned), another operation on one vertex, or a new vertex between two.
 
     The new vertex has one edge in and one out. That undoes the pruning of a vertex with its only edge: without it, walks could
     not grow again. None is isomorphic to the architecture; two may be so to each other.
@@ -180,23 +190,24 @@ class NasBench101Space:
       yield dataclasses.replace(architecture, matrix=matrix, operations=operations)
 
   def size(self) -> int:
-    """423,624, isomorphic ones counted once."""
+    """Returns 423,624, which counts isomorphic cells once."""
     return SIZE
 
   def check(self, architecture: NasBench101Architecture) -> None:
+    """Checks that the cell is in this space's skeleton. Raises UserError if it is not."""
     if not isinstance(architecture, NasBench101Architecture):
       raise UserError(f'{architecture!r} is not a cell of nasbench101')
     self._check_skeleton(architecture, self.channels, self.cells, self.stacks)
 
   def num_params(self, architecture: NasBench101Architecture, task: Task) -> int:
-    """Weights of convolutions, batch norms (scale and bias) and the head: the benchmark's `trainable_parameters`."""
+    """Counts the weights of convolutions, batch norms (scale and bias) and head: the benchmark's `trainable_parameters`."""
     stem = Convolution(3, task.image_shape[2], architecture.channels)
     body = sum(c.params for module in architecture.modules() for c in architecture.convolutions(module.channels))
     channels = architecture.channels << (architecture.stacks - 1)
     return stem.params + body + (channels + 1) * task.num_classes
 
   def macs(self, architecture: NasBench101Architecture, task: Task) -> int:
-    """Multiply-adds of convolutions, 'same' padding counted as full windows, and of the head. No column of the benchmark."""
+    """Counts the multiply-adds of convolutions and head; 'same' padding as full windows. The benchmark has no such column."""
     height, width, image_channels = task.image_shape
     total = Convolution(3, image_channels, architecture.channels).weights * height * width
     for module in architecture.modules():
@@ -206,25 +217,25 @@ class NasBench101Space:
     return total + (architecture.channels << (architecture.stacks - 1)) * task.num_classes
 
   def graph(self, architecture: NasBench101Architecture) -> Graph:
-    """The cell, its vertices as nodes."""
+    """Returns the cell with its vertices as nodes."""
     return Graph(architecture.operations, tuple(
         (i, j) for i, row in enumerate(architecture.matrix) for j, edge in enumerate(row) if edge))
 
   def identity(self, architecture: NasBench101Architecture) -> str:
-    """The benchmark's hash of the cell, which names it in the official files: 32 hexadecimal digits."""
+    """Returns the benchmark's hash of the cell, 32 hexadecimal digits, which names it in the official files."""
     return module_hash(architecture.matrix, architecture.operations)
 
   def key(self, architecture: NasBench101Architecture) -> bytes:
-    """The `identity` in ASCII, as NumPy's S32 has it."""
+    """Returns the `identity` in ASCII, as in NumPy's S32. Raises UserError for another skeleton than the benchmark's."""
     self._check_skeleton(architecture, CHANNELS, CELLS, STACKS)
     return self.identity(architecture).encode()
 
   def to_string(self, architecture: NasBench101Architecture) -> str:
-    """The cell, as `NasBench101Architecture.cell` has it."""
+    """Returns the text `NasBench101Architecture.cell`."""
     return architecture.cell
 
   def from_string(self, text: str) -> NasBench101Architecture:
-    """Reads `to_string`, as a cell in this space's skeleton."""
+    """Reads what `to_string` gives, as a cell in this space's skeleton."""
     return self._architecture(*_read_cell(text))
 
   def from_json(self, record: Mapping[str, Any]) -> NasBench101Architecture:
@@ -242,7 +253,7 @@ class NasBench101Space:
 
 
 def _changes(matrix: Matrix, operations: tuple[str, ...]) -> dict[tuple[Matrix, tuple[str, ...]], None]:
-  """The pruned cells one elementary change away, in a fixed order, each once."""
+  """Returns the pruned cells one elementary change away, in a fixed order, each once."""
   size = len(matrix)
   pairs = [(i, j) for j in range(size) for i in range(j)]
   found = []
@@ -259,7 +270,7 @@ def _changes(matrix: Matrix, operations: tuple[str, ...]) -> dict[tuple[Matrix, 
 
 
 def _is_member(matrix: Matrix) -> bool:
-  """Whether a pruned matrix lies in the space."""
+  """Returns whether a pruned matrix lies in the space."""
   return 2 <= len(matrix) <= MAX_VERTICES and sum(map(sum, matrix)) <= MAX_EDGES
 
 
@@ -291,7 +302,7 @@ def _check_operations(operations: Sequence[str], size: int) -> None:
 
 
 def _check_limits(matrix: Matrix) -> None:
-  """Of a pruned matrix."""
+  """Checks the numbers of vertices and edges of a pruned matrix."""
   edges = sum(map(sum, matrix))
   if len(matrix) < 2:
     raise UserError('nasbench101: no path leads from input to output; connect them')

@@ -1,6 +1,6 @@
 """NAS-Bench-101's cells as graphs: the official pruning and hash, and all 423,624 of them.
 
-After google-research/nasbench: lib/model_spec.py, lib/graph_util.py and scripts/generate_graphs.py (Apache-2.0).
+It follows google-research/nasbench: lib/model_spec.py, lib/graph_util.py and scripts/generate_graphs.py (Apache-2.0).
 """
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Cells(NamedTuple):
 
 
 def live_vertices(matrix: Matrix) -> list[int]:
-  """The vertices on a path from input to output, ascending; of an upper triangular matrix. None where there is no path."""
+  """Returns the vertices of an upper triangular matrix on a path from input to output, ascending; [] if there is no path."""
   last = len(matrix) - 1
   reached, reaching = {0}, {last}
   for v in range(1, last + 1):
@@ -47,16 +47,16 @@ def live_vertices(matrix: Matrix) -> list[int]:
 
 
 def pruned(matrix: Matrix, operations: tuple[str, ...]) -> tuple[Matrix, tuple[str, ...]]:
-  """Without the vertices that no path from input to output visits; both empty where there is no path."""
+  """Returns a cell without the vertices that no path from input to output visits; both parts are empty if there is no path."""
   live = live_vertices(matrix)
   return tuple(tuple(matrix[u][v] for v in live) for u in live), tuple(operations[v] for v in live)
 
 
 def module_hash(matrix: Matrix, operations: Sequence[str]) -> str:
-  """The official hash of a pruned cell, 32 hexadecimal digits; equal exactly for isomorphic cells of the space.
+  """Returns the official hash of a pruned cell, 32 hexadecimal digits. It is equal exactly for isomorphic cells of the space.
 
-  MD5 of each vertex's degrees and operation, then V rounds in which a vertex hashes its own and its neighbours'
-  values; MD5 of the sorted result.
+  It is the MD5 of each vertex's degrees and operation, then V rounds in which a vertex hashes its own and its neighbours'
+  values; then the MD5 of the sorted result.
   """
   vertices = range(len(matrix))
   sources = [[u for u in vertices if matrix[u][v]] for v in vertices]
@@ -69,7 +69,9 @@ def module_hash(matrix: Matrix, operations: Sequence[str]) -> str:
 
 
 def enumerate_cells() -> Cells:
-  """Every cell of the space once, as the official files write it and in generate_graphs.py's order; in well under a second.
+  """Returns every cell of the space once, as the official files write it and in the order of generate_graphs.py.
+
+  It takes well under a second.
 
   That script goes through numbers of vertices, edge sets (bit x + y (y - 1) / 2 for the edge x -> y) and operations, all
   ascending, and keeps a cell unless an isomorphic one came before. So the kept one has the least edge set of its class and,
@@ -80,7 +82,7 @@ def enumerate_cells() -> Cells:
 
 
 def texts(cells: Cells) -> np.ndarray:
-  """[N] bytes: each cell as `NasBench101Space.to_string` has it."""
+  """Returns the text of each cell, as `NasBench101Space.to_string` gives it: [N] bytes."""
   found = np.zeros(len(cells.vertices), 'S142')  # 49 bits, a colon, and the longest names of seven vertices with commas.
   names = np.array(LABELS, 'S')
   for size in range(2, MAX_VERTICES + 1):

@@ -1,9 +1,9 @@
 """NAS-Bench-201's topology space: one cell of four nodes and six edges, repeated in a fixed network.
 
 Dong and Yang, ICLR 2020 (arXiv 2001.00326), and the authors' code (AutoDL-Projects: `TinyNetwork`, `Structure`); NATS-Bench's
-topology space is the same one. A 3x3 convolution to C channels, N cells, a residual block that doubles the channels and halves
-the resolution, N cells, another block, N cells, batch norm and ReLU, global average pooling, one linear layer. In a cell node 0
-is the input, node 3 the output, and a node the sum of its edges. The benchmark has C = 16 and N = 5.
+topology space is the same one. The network is a 3x3 convolution to C channels, N cells, a residual block that doubles the
+channels and halves the resolution, N cells, another block, N cells, batch norm and ReLU, global average pooling, and one linear
+layer. In a cell, node 0 is the input, node 3 the output, and a node sums its edges. The benchmark has C = 16 and N = 5.
 """
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class Convolution(NamedTuple):
 
 
 class Layer(NamedTuple):
-  """A layer of the body: a cell, or where it has no operations the residual block that halves the resolution.
+  """A layer of the body: a cell, or if it has no operations the residual block that halves the resolution.
 
   Attributes:
     stage: 0, 1 or 2; the output has 1 / 2^stage of the image's height and width, rounded up.
-    in_channels, out_channels: of the layer.
-    operations: one an edge; () for a residual block.
+    in_channels, out_channels: the channels that go into the layer and come out of it.
+    operations: one for each edge; () for a residual block.
   """
 
   stage: int
@@ -65,7 +65,7 @@ class Layer(NamedTuple):
   operations: tuple[int, ...] = ()
 
   def edges(self) -> tuple[Convolution | None, ...]:
-    """The convolution on each of the cell's edges, if it has one. A skip that changes the channels is one (NATS-Bench)."""
+    """Returns the convolution on each of the cell's edges, or None. A skip that changes the channels is one (NATS-Bench)."""
     def convolution(source: int, operation: int) -> Convolution | None:
       in_channels = self.out_channels if source else self.in_channels
       if operation == SKIP and in_channels != self.out_channels:
@@ -75,7 +75,7 @@ class Layer(NamedTuple):
     return tuple(convolution(source, operation) for (source, _), operation in zip(EDGES, self.operations, strict=True))
 
   def convolutions(self) -> tuple[Convolution, ...]:
-    """All of the layer. A residual block has two 3x3 ones and a 1x1 one, without batch norm, beside them."""
+    """Returns all convolutions of the layer. A residual block has two 3x3 ones and beside them a 1x1 one without batch norm."""
     if self.operations:
       return tuple(edge for edge in self.edges() if edge)
     return (Convolution(3, self.in_channels, self.out_channels), Convolution(3, self.out_channels, self.out_channels),
@@ -88,8 +88,11 @@ class NasBench201Architecture:
 
   Attributes:
     operations: index into `OPERATIONS` for each of `EDGES`.
-    channels: C, of the first stage.
-    cells: N, in each stage.
+    channels: C, the channels of the first stage, at least 1.
+    cells: N, the cells of each stage, at least 1.
+
+  Raises:
+    UserError: a field is out of range.
   """
 
   operations: tuple[int, ...]
@@ -109,12 +112,12 @@ class NasBench201Architecture:
 
   @property
   def cell(self) -> str:
-    """The benchmark's text, such as '|avg_pool_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|'."""
+    """The benchmark's text of the cell, such as '|avg_pool_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|'."""
     names = [f'{OPERATIONS[operation]}~{source}' for (source, _), operation in zip(EDGES, self.operations, strict=True)]
     return '+'.join(f"|{'|'.join(node)}|" for node in (names[:1], names[1:3], names[3:]))
 
   def layers(self) -> tuple[Layer, ...]:
-    """The body, input to output."""
+    """Returns the layers of the body, from input to output."""
     first, second, third = (Layer(i, self.channels << i, self.channels << i, self.operations) for i in range(3))
     return ((first,) * self.cells + (Layer(1, first.out_channels, second.in_channels),)
             + (second,) * self.cells + (Layer(2, second.out_channels, third.in_channels),) + (third,) * self.cells)
@@ -137,8 +140,9 @@ class NasBench201Space:
   """All 15,625 cells in one skeleton.
 
   Attributes:
-    channels: C, of the first stage. Fewer than the benchmark's make quick trainings, but have no row in its tables.
-    cells: N, in each stage.
+    channels: C, the channels of the first stage. With fewer than the benchmark's, training is quick, but its tables have no
+      row.
+    cells: N, the cells of each stage.
   """
 
   channels: int = CHANNELS
@@ -153,26 +157,26 @@ class NasBench201Space:
     self.from_codes((NONE,) * len(EDGES))  # Refuses a skeleton that cannot be.
 
   def codes(self, architecture: NasBench201Architecture) -> tuple[int, ...]:
-    """One number in [0, radix) an edge: what tables are indexed by."""
+    """Returns one number in [0, radix) for each edge, by which tables are indexed."""
     return architecture.operations
 
   def from_codes(self, codes: Iterable[int]) -> NasBench201Architecture:
-    """The member with these `codes`."""
+    """Returns the member with these `codes`."""
     return NasBench201Architecture(tuple(map(int, codes)), self.channels, self.cells)
 
   def sample(self, rng: np.random.Generator) -> NasBench201Architecture:
-    """Each edge's operation uniform."""
+    """Draws each edge's operation uniformly."""
     return self.from_codes(rng.integers(self.radices))
 
   def mutate(self, architecture: NasBench201Architecture, rng: np.random.Generator) -> NasBench201Architecture:
-    """One of the `neighbours`, uniform."""
+    """Draws one of the `neighbours`, uniformly."""
     edge, step = int(rng.integers(len(EDGES))), int(rng.integers(1, len(OPERATIONS)))
     operations = list(architecture.operations)
     operations[edge] = (operations[edge] + step) % len(OPERATIONS)
     return dataclasses.replace(architecture, operations=tuple(operations))
 
   def neighbours(self, architecture: NasBench201Architecture) -> Iterator[NasBench201Architecture]:
-    """Another operation on one edge: 24 cells."""
+    """Yields the 24 cells with another operation on one edge."""
     operations = architecture.operations
     for edge, operation in enumerate(operations):
       for other in range(len(OPERATIONS)):
@@ -180,31 +184,33 @@ class NasBench201Space:
           yield dataclasses.replace(architecture, operations=(*operations[:edge], other, *operations[edge + 1:]))
 
   def size(self) -> int:
-    """5^6, isomorphic ones included."""
+    """Returns 5^6, isomorphic cells included."""
     return len(OPERATIONS)**len(EDGES)
 
   def check(self, architecture: NasBench201Architecture) -> None:
+    """Checks that the cell is in this space's skeleton. Raises UserError if it is not."""
     if not isinstance(architecture, NasBench201Architecture):
       raise UserError(f'{architecture!r} is not a cell of nasbench201')
     self._check_skeleton(architecture, self.channels, self.cells)
 
   def num_params(self, architecture: NasBench201Architecture, task: Task) -> int:
-    """Weights of convolutions, batch norms and the head, unreachable ones included; the benchmark's on all of its rows."""
+    """Counts weights of convolutions, batch norms and head, unreachable ones too; equal to the benchmark's on all its rows."""
     return count_params(architecture.layers(), task)
 
   def macs(self, architecture: NasBench201Architecture, task: Task) -> int:
-    """The benchmark's 'flops', on all of its rows: see `count_macs`."""
+    """Counts what the benchmark calls 'flops', equal to its own on all rows: see `count_macs`."""
     return count_macs(architecture.layers(), task)
 
   def graph(self, architecture: NasBench201Architecture) -> Graph:
-    """Input, the six edges as nodes, output; which nodes there follow which is the same for all cells."""
+    """Returns input, the six edges as nodes, output. Which of these nodes follow which is the same for all cells."""
     return Graph(('input', *(OPERATIONS[operation] for operation in architecture.operations), 'output'), _FOLLOWS)
 
   def identity(self, architecture: NasBench201Architecture) -> str:
-    """The benchmark's own (`Structure.to_unique_str` with zeros considered): 6,466 classes.
+    """Returns the benchmark's own identity (`Structure.to_unique_str` with zeros considered), which has 6,466 classes.
 
-    The output as an expression: a skip is its input, what comes from 'none' alone is '#', and the terms of a sum are sorted.
-    That tells apart some cells that compute the same: a sum of two zeros is not taken as zero, nor one term with a zero as the
+    It is the output as an expression: a skip is its input, what comes from 'none' alone is '#', and the terms of a sum are
+      sorted.
+    It tells apart some cells that compute the same: a sum of two zeros is not taken as zero, nor one term with a zero as the
     term alone.
     """
     terms = [['0'], [], [], []]  # Of each node's sum.
@@ -218,16 +224,19 @@ class NasBench201Space:
     return '+'.join(sorted(terms[-1]))
 
   def key(self, architecture: NasBench201Architecture) -> int:
-    """The cell's place among all 15,625, edge 0->1 the most significant. (Not the benchmark's index, which is shuffled.)"""
+    """Returns the cell's place among all 15,625, edge 0->1 the most significant. The benchmark's own index is shuffled.
+
+    Raises UserError for a cell in another skeleton than the benchmark's.
+    """
     self._check_skeleton(architecture, CHANNELS, CELLS)
     return int(np.ravel_multi_index(architecture.operations, self.radices))
 
   def to_string(self, architecture: NasBench201Architecture) -> str:
-    """The benchmark's text of the cell."""
+    """Returns the benchmark's text of the cell."""
     return architecture.cell
 
   def from_string(self, text: str) -> NasBench201Architecture:
-    """Reads `to_string`, as a cell in this space's skeleton."""
+    """Reads what `to_string` gives, as a cell in this space's skeleton."""
     return NasBench201Architecture(_read_cell(text), self.channels, self.cells)
 
   def from_json(self, record: Mapping[str, Any]) -> NasBench201Architecture:
@@ -242,17 +251,17 @@ class NasBench201Space:
 
 
 def count_params(layers: Sequence[Layer], task: Task) -> int:
-  """Weights of convolutions, batch norms (scale and bias) and the linear head, of stem, these layers and the end."""
+  """Counts the weights of convolutions, batch norms (scale and bias) and the linear head, in stem, these layers and the end."""
   stem = Convolution(3, task.image_shape[2], layers[0].in_channels)
   channels = layers[-1].out_channels
   return stem.params + sum(map(_params, layers)) + 2 * channels + (channels + 1) * task.num_classes
 
 
 def count_macs(layers: Sequence[Layer], task: Task) -> int:
-  """The 'flops' of NAS-Bench-201 and NATS-Bench (AutoDL-Projects `flop_benchmark.py`), which are multiply-adds.
+  """Counts the 'flops' of NAS-Bench-201 and NATS-Bench (AutoDL-Projects `flop_benchmark.py`), which are multiply-adds.
 
-  Convolutions, 'same' padding counted as full windows, and the head, whose bias counts one a class. Pooling, batch norms, ReLU
-  and sums count nothing. Parts of a cell that its output does not use count too.
+  Counted are convolutions, with 'same' padding as full windows, and the head, whose bias counts one for each class. Pooling,
+  batch norms, ReLU and sums count nothing. Parts of a cell that its output does not use count too.
   """
   height, width, image_channels = task.image_shape
   total = Convolution(3, image_channels, layers[0].in_channels).weights * height * width

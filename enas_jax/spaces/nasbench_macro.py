@@ -52,8 +52,10 @@ class Layer(NamedTuple):
   out_channels: int
 
   def convolutions(self) -> tuple[Convolution, ...]:
-    """One after the other, with ReLU between them: expansion, depthwise, projection. An Identity is nothing, or where it opens
-    a stage a 1x1 convolution."""
+    """Returns expansion, depthwise and projection, which follow one another with ReLU between them.
+
+    An Identity has none, or if it opens a stage a 1x1 convolution.
+    """
     if self.operation == IDENTITY:
       return () if self.stride == 1 else (Convolution(1, self.in_channels, self.out_channels, self.stride),)
     expansion, kernel = _BLOCKS[self.operation]
@@ -64,7 +66,14 @@ class Layer(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class NasBenchMacroArchitecture:
-  """Eight layers, each an index into `OPERATIONS`."""
+  """Eight layers.
+
+  Attributes:
+    operations: an index into `OPERATIONS` for each layer.
+
+  Raises:
+    UserError: there are not eight, or one is no such index.
+  """
 
   operations: tuple[int, ...]
 
@@ -76,14 +85,14 @@ class NasBenchMacroArchitecture:
         raise UserError(f'nasbench_macro: operation {operation!r} at layer {i} is none of 0 to 2 ({", ".join(OPERATIONS)})')
 
   def stages(self) -> Iterator[tuple[int, ...]]:
-    """The operations of each stage."""
+    """Yields the operations of each stage."""
     start = 0
     for length in STAGES:
       yield self.operations[start:start + length]
       start += length
 
   def layers(self) -> tuple[Layer, ...]:
-    """The body, input to output."""
+    """Returns the layers of the body, from input to output."""
     layers, channels = [], STEM_CHANNELS
     for first, *others in self.stages():
       layers.append(Layer(first, 2, channels, 2 * channels))
@@ -95,7 +104,7 @@ class NasBenchMacroArchitecture:
     return {'space': NasBenchMacroSpace.name, 'version': VERSION, 'operations': str(self)}
 
   def __str__(self) -> str:
-    """The benchmark's text, such as '22212202'."""
+    """Returns the benchmark's text, such as '22212202'."""
     return ''.join(map(str, self.operations))
 
 
@@ -109,26 +118,26 @@ class NasBenchMacroSpace:
   radices = (len(OPERATIONS),) * LAYERS
 
   def codes(self, architecture: NasBenchMacroArchitecture) -> tuple[int, ...]:
-    """The operations: what tables are indexed by."""
+    """Returns the operations, by which tables are indexed."""
     return architecture.operations
 
   def from_codes(self, codes: Iterable[int]) -> NasBenchMacroArchitecture:
-    """The member with these `codes`."""
+    """Returns the member with these `codes`."""
     return NasBenchMacroArchitecture(tuple(map(int, codes)))
 
   def sample(self, rng: np.random.Generator) -> NasBenchMacroArchitecture:
-    """Each operation uniform."""
+    """Draws each operation uniformly."""
     return self.from_codes(rng.integers(self.radices))
 
   def mutate(self, architecture: NasBenchMacroArchitecture, rng: np.random.Generator) -> NasBenchMacroArchitecture:
-    """One of the `neighbours`, uniform."""
+    """Draws one of the `neighbours`, uniformly."""
     layer, step = int(rng.integers(len(architecture.operations))), int(rng.integers(1, len(OPERATIONS)))
     operations = list(architecture.operations)
     operations[layer] = (operations[layer] + step) % len(OPERATIONS)
     return NasBenchMacroArchitecture(tuple(operations))
 
   def neighbours(self, architecture: NasBenchMacroArchitecture) -> Iterator[NasBenchMacroArchitecture]:
-    """Another operation at one layer: 16 members."""
+    """Yields the 16 members with another operation at one layer."""
     operations = architecture.operations
     for i, operation in enumerate(operations):
       for other in range(len(OPERATIONS)):
@@ -136,20 +145,24 @@ class NasBenchMacroSpace:
           yield NasBenchMacroArchitecture((*operations[:i], other, *operations[i + 1:]))
 
   def size(self) -> int:
-    """3^8, members that are the same network included."""
+    """Returns 3^8, members that are the same network included."""
     return len(OPERATIONS)**LAYERS
 
   def check(self, architecture: NasBenchMacroArchitecture) -> None:
+    """Checks the type: every architecture of it is a member. Raises UserError for another."""
     if not isinstance(architecture, NasBenchMacroArchitecture):
       raise UserError(f'{architecture!r} is not a member of nasbench_macro')
 
   def num_params(self, architecture: NasBenchMacroArchitecture, task: Task) -> int:
-    """Weights of convolutions, batch norms (scale and bias) and the linear head; the benchmark's on all of its rows."""
+    """Counts weights of convolutions, batch norms (scale, bias) and linear head; equal to the benchmark's on all its rows."""
     body = sum(c.weights + 2 * c.out_channels for c in _convolutions(architecture, task))
     return body + (LAST_CHANNELS + 1) * task.num_classes
 
   def macs(self, architecture: NasBenchMacroArchitecture, task: Task) -> int:
-    """The benchmark's 'flops', on all of its rows: multiply-adds of convolutions and of the head, without its bias."""
+    """Counts what the benchmark calls 'flops', equal to its own on all rows.
+
+    These are the multiply-adds of convolutions and of the head without its bias.
+    """
     height, width, _ = task.image_shape
     total = LAST_CHANNELS * task.num_classes
     for convolution in _convolutions(architecture, task):
@@ -158,12 +171,12 @@ class NasBenchMacroSpace:
     return total
 
   def graph(self, architecture: NasBenchMacroArchitecture) -> Graph:
-    """Input, the eight layers, output; a path."""
+    """Returns a path: input, the eight layers, output."""
     nodes = ('input', *(OPERATIONS[operation] for operation in architecture.operations), 'output')
     return Graph(nodes, tuple((i, i + 1) for i in range(len(nodes) - 1)))
 
   def identity(self, architecture: NasBenchMacroArchitecture) -> str:
-    """The text with a stage's Identities at its end, as the authors' `get_real_arch`: 3,969 classes.
+    """Returns the text with a stage's Identities at its end, as the authors' `get_real_arch` does: there are 3,969 classes.
 
     An Identity that does not open a stage is nothing, so its place does not matter. The benchmark trained each class once;
     all its members have the same numbers.
@@ -174,15 +187,15 @@ class NasBenchMacroSpace:
     return ''.join(str(operation) for stage in architecture.stages() for operation in ordered(*stage))
 
   def key(self, architecture: NasBenchMacroArchitecture) -> int:
-    """The place among all 6,561: the text as a number of base 3."""
+    """Returns the place among all 6,561: the text as a number of base 3."""
     return int(np.ravel_multi_index(architecture.operations, self.radices))
 
   def to_string(self, architecture: NasBenchMacroArchitecture) -> str:
-    """The benchmark's text."""
+    """Returns the benchmark's text."""
     return str(architecture)
 
   def from_string(self, text: str) -> NasBenchMacroArchitecture:
-    """Reads `to_string`."""
+    """Reads what `to_string` gives."""
     if not isinstance(text, str) or not re.fullmatch(r'[0-9]+', text):
       raise UserError(f'nasbench_macro: {text!r} is not one digit a layer; give for example 22212202')
     return NasBenchMacroArchitecture(tuple(map(int, text)))
@@ -193,7 +206,7 @@ class NasBenchMacroSpace:
 
 
 def _convolutions(architecture: NasBenchMacroArchitecture, task: Task) -> Iterator[Convolution]:
-  """Of the whole network, input to output."""
+  """Yields the convolutions of the whole network, from input to output."""
   layers = architecture.layers()
   yield Convolution(3, task.image_shape[2], STEM_CHANNELS)
   for layer in layers:

@@ -28,7 +28,14 @@ VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class NatsSizeArchitecture:
-  """Five widths, each one of `WIDTHS`."""
+  """The widths of five layers.
+
+  Attributes:
+    channels: five of `WIDTHS`.
+
+  Raises:
+    UserError: there are not five, or one is none of `WIDTHS`.
+  """
 
   channels: tuple[int, ...]
 
@@ -40,7 +47,7 @@ class NatsSizeArchitecture:
         raise UserError(f'nats_size: width {width!r} of layer {i} is not one of {WIDTHS}')
 
   def layers(self) -> tuple[Layer, ...]:
-    """The body, input to output. A skip on a cell's first node becomes a convolution where the cell changes the width."""
+    """Returns the layers of the body. A skip on a cell's first node becomes a convolution if the cell changes the width."""
     c0, c1, c2, c3, c4 = self.channels
     return Layer(0, c0, c0, CELL), Layer(1, c0, c1), Layer(1, c1, c2, CELL), Layer(2, c2, c3), Layer(2, c3, c4, CELL)
 
@@ -48,7 +55,7 @@ class NatsSizeArchitecture:
     return {'space': NatsSizeSpace.name, 'version': VERSION, 'channels': str(self)}
 
   def __str__(self) -> str:
-    """The benchmark's text, such as '8:16:24:32:40'."""
+    """Returns the benchmark's text, such as '8:16:24:32:40'."""
     return ':'.join(map(str, self.channels))
 
 
@@ -62,24 +69,24 @@ class NatsSizeSpace:
   radices = (len(WIDTHS),) * LAYERS
 
   def codes(self, architecture: NatsSizeArchitecture) -> tuple[int, ...]:
-    """Each width's place in `WIDTHS`: what tables are indexed by."""
+    """Returns each width's place in `WIDTHS`, by which tables are indexed."""
     return tuple(map(WIDTHS.index, architecture.channels))
 
   def from_codes(self, codes: Iterable[int]) -> NatsSizeArchitecture:
-    """The member with these `codes`."""
+    """Returns the member with these `codes`."""
     return NatsSizeArchitecture(tuple(STEP * (int(code) + 1) for code in codes))
 
   def sample(self, rng: np.random.Generator) -> NatsSizeArchitecture:
-    """Each width uniform."""
+    """Draws each width uniformly."""
     return self.from_codes(rng.integers(self.radices))
 
   def mutate(self, architecture: NatsSizeArchitecture, rng: np.random.Generator) -> NatsSizeArchitecture:
-    """One of the `neighbours`, uniform."""
+    """Draws one of the `neighbours`, uniformly."""
     neighbours = list(self.neighbours(architecture))
     return neighbours[int(rng.integers(len(neighbours)))]
 
   def neighbours(self, architecture: NatsSizeArchitecture) -> Iterator[NatsSizeArchitecture]:
-    """One width one step of 8 wider or narrower: 5 to 10 members."""
+    """Yields the 5 to 10 members with one width one step of 8 wider or narrower."""
     channels = architecture.channels
     for i, width in enumerate(channels):
       for other in (width - STEP, width + STEP):
@@ -87,40 +94,41 @@ class NatsSizeSpace:
           yield NatsSizeArchitecture((*channels[:i], other, *channels[i + 1:]))
 
   def size(self) -> int:
-    """8^5."""
+    """Returns 8^5."""
     return len(WIDTHS)**LAYERS
 
   def check(self, architecture: NatsSizeArchitecture) -> None:
+    """Checks the type: every architecture of it is a member. Raises UserError for another."""
     if not isinstance(architecture, NatsSizeArchitecture):
       raise UserError(f'{architecture!r} is not a member of nats_size')
 
   def num_params(self, architecture: NatsSizeArchitecture, task: Task) -> int:
-    """Weights of convolutions, batch norms and the head; the benchmark's on all of its rows."""
+    """Counts the weights of convolutions, batch norms and the head; equal to the benchmark's on all its rows."""
     return count_params(architecture.layers(), task)
 
   def macs(self, architecture: NatsSizeArchitecture, task: Task) -> int:
-    """The benchmark's 'flops', on all of its rows: see `nasbench201.count_macs`."""
+    """Counts what the benchmark calls 'flops', equal to its own on all rows: see `nasbench201.count_macs`."""
     return count_macs(architecture.layers(), task)
 
   def graph(self, architecture: NatsSizeArchitecture) -> Graph:
-    """Input, the five widths, output; a path."""
+    """Returns a path: input, the five widths, output."""
     nodes = ('input', *map(str, architecture.channels), 'output')
     return Graph(nodes, tuple((i, i + 1) for i in range(len(nodes) - 1)))
 
   def identity(self, architecture: NatsSizeArchitecture) -> str:
-    """The widths: no two members are the same network."""
+    """Returns the widths: no two members are the same network."""
     return str(architecture)
 
   def key(self, architecture: NatsSizeArchitecture) -> int:
-    """The benchmark's index: the place among all 32,768, the first width the most significant."""
+    """Returns the benchmark's index: the place among all 32,768, the first width the most significant."""
     return int(np.ravel_multi_index(self.codes(architecture), self.radices))
 
   def to_string(self, architecture: NatsSizeArchitecture) -> str:
-    """The benchmark's text."""
+    """Returns the benchmark's text."""
     return str(architecture)
 
   def from_string(self, text: str) -> NatsSizeArchitecture:
-    """Reads `to_string`."""
+    """Reads what `to_string` gives."""
     if not isinstance(text, str) or not re.fullmatch(r'[1-9][0-9]{0,8}(:[1-9][0-9]{0,8})*', text):
       raise UserError(f'nats_size: {text!r} is not a list of widths; give for example 8:16:24:32:40')
     return NatsSizeArchitecture(tuple(map(int, text.split(':'))))

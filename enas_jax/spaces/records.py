@@ -1,4 +1,4 @@
-"""What every space checks of a JSON record before it reads one."""
+"""The check that every space makes of a JSON record before it reads one."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -8,7 +8,17 @@ from enas_jax.errors import UserError
 
 
 def check_record(record: Any, space: str, version: int, *fields: str) -> None:
-  """Raises UserError unless a record is of this space and version, with exactly these fields beside the two."""
+  """Checks that a record is of this space and version.
+
+  Args:
+    record: what was read from JSON.
+    space: the name that its field `space` must have.
+    version: the number that its field `version` must have.
+    fields: the names of all other fields; none may be missing or added.
+
+  Raises:
+    UserError: the record is another's; the message names what is wrong.
+  """
   if not isinstance(record, Mapping):
     raise UserError(f"architecture: {record!r} is not a record; give one of space '{space}'")
   if record.get('space') != space:

@@ -39,13 +39,13 @@ TABLES: Registry[Source] = Registry('table', 'config.table.name')  # Beside thos
 
 @functools.cache
 def cards() -> dict[str, dict[str, Any]]:
-  """By table: its space, files with checksums, benchmark, licence and sources; data/README.md says the same to people."""
+  """Returns for each table its space, files with checksums, benchmark, licence and sources. data/README.md says the same."""
   return json.loads((DATA / 'cards.json').read_text())
 
 
 @functools.cache
 def load(name: str) -> Table[Any]:
-  """A table that comes with the package, read once a process.
+  """Returns a table that comes with the package. A process reads it once.
 
   Raises:
     UserError: there is none of this name, or a file of it is damaged.
@@ -76,7 +76,11 @@ def register(name: str, space: str, load: Callable[[], Table[Any]]) -> None:
 
 
 def find(space: SearchSpace[A], name: str | None = None) -> Table[A]:
-  """The table `name` of a space: one that is known by name, or a user's file. None: the first of the space.
+  """Returns a table of a space.
+
+  Args:
+    space: the space that its rows are members of.
+    name: one that is known by name, or the path of a user's file. None: the first of the space that is known by name.
 
   Raises:
     UserError: there is none, it is of another space, or it cannot be read.
@@ -97,9 +101,9 @@ def find(space: SearchSpace[A], name: str | None = None) -> Table[A]:
 
 
 def read(path: str | Path, space: SearchSpace[A]) -> Table[A]:
-  """A table from a file: a user's own, CSV or npz, or an official one of a benchmark.
+  """Reads a table from a file: a user's own, CSV or npz, or an official one of a benchmark.
 
-  A user's own has texts of architectures in the column `architecture`; see `Table` for the others. The official ones are
+  A user's own has texts of architectures in the column `architecture`; see `Table` for the other columns. The official ones are
   NAS-Bench-101's .tfrecord, NATS-Bench's folder or .pickle.pbz2, NAS-Bench-201's .pth, HW-NAS-Bench's .pickle.
 
   Raises:
@@ -114,7 +118,7 @@ def read(path: str | Path, space: SearchSpace[A]) -> Table[A]:
 
 
 def save(table: Table[Any], path: str | Path) -> None:
-  """Writes a table as npz, which `read` takes in a moment: for official files, whose reading takes minutes."""
+  """Writes a table as npz, which `read` takes in a moment. That is for official files, whose reading takes minutes."""
   files.write(Path(path), table.space, table.keys, table.architectures, table.columns)
 
 

@@ -16,7 +16,7 @@ from enas_jax.spaces.nasbench_macro import NasBenchMacroArchitecture, NasBenchMa
 from enas_jax.spaces.nats_size import NatsSizeArchitecture, NatsSizeSpace
 from enas_jax.types import A, Task
 
-STAGES = (2, 3, 3)  # Layers of NAS-Bench-Macro's stages: those of a chain of depth 8.
+STAGES = (2, 3, 3)  # Layers of NAS-Bench-Macro's stages; a chain of depth 8 has as many.
 STEP = 8  # Channels between two sizes of NATS-Bench's size space.
 
 
@@ -42,7 +42,7 @@ class ChainView(Chains, Generic[A]):
 
 
 def _nasbench_macro(chain: ChainArchitecture) -> NasBenchMacroArchitecture:
-  """Takes the chain's stages, which double the channels where NAS-Bench-Macro does, each filled up with Identity."""
+  """Returns the chain's stages, which double the channels where NAS-Bench-Macro does, each filled up with Identity."""
   borders = (0, chain.depth // 3, 2 * chain.depth // 3, chain.depth)
   layers: list[int] = []
   for start, end, size in zip(borders, borders[1:], STAGES, strict=False):
@@ -51,7 +51,7 @@ def _nasbench_macro(chain: ChainArchitecture) -> NasBenchMacroArchitecture:
 
 
 def _nats_size(chain: ChainArchitecture) -> NatsSizeArchitecture:
-  """Takes width and operations as sizes."""
+  """Returns the sizes that the chain's width and operations stand for."""
   return NatsSizeArchitecture(tuple(chain.width + STEP * operation for operation in chain.operations))
 
 

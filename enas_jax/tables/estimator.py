@@ -1,4 +1,4 @@
-"""How good is it, by a benchmark's table: the interface of training, answered in microseconds."""
+"""An estimator that reads its answers from a benchmark's table, in microseconds, with the interface of training."""
 from __future__ import annotations
 
 import math
@@ -11,14 +11,14 @@ from enas_jax.errors import UserError
 from enas_jax.tables import Table
 from enas_jax.types import Architecture, Evaluation, Request
 
-COSTS = ('train_seconds',)  # Columns of which there is one a fidelity.
+COSTS = ('train_seconds',)  # Columns that a table has once for each fidelity.
 
 
 class TableEstimator:
-  """Answers requests from a table. The epochs of a request's schedule are the fidelity; its other settings count for nothing.
+  """Answers requests from a table. The epochs of a request's schedule are the fidelity; its other settings change nothing.
 
-  Metrics are `accuracy` (the score), `validation_accuracy` and `test_accuracy` where the table has them, and every other value
-  of the data set by its name, such as `params`, `macs`, `latency_ms/raspi4`, `train_seconds` (what that training took: the
+  Metrics are `accuracy` (the score), `validation_accuracy` and `test_accuracy` if the table has them, and every other value of
+  the data set by its name, such as `params`, `macs`, `latency_ms/raspi4`, `train_seconds` (what that training took: the
   simulated cost). Replicates get the same answer: a table holds one.
 
   Args:
@@ -27,13 +27,13 @@ class TableEstimator:
     score: the split that `accuracy` is read from, 'valid' or 'test'. Choosing by the test split is optimistic.
     budget: how much may be asked for, in trainings at the table's highest fidelity; a training of fewer epochs counts as its
       share of epochs. None: no limit.
-    translate: from what a strategy asks for to a member of the table's space; None where they are the same.
+    translate: returns the member of the table's space that an architecture of the strategy stands for; None: it is the same.
     required: metrics beside `accuracy` without which a query fails, such as the objectives of a strategy: a device may not
       have run all rows.
 
   Attributes:
-    queries: requests answered so far, each counted as often as it was asked.
-    spent: the same in units of the budget.
+    queries: how many requests were answered so far, each counted as often as it was asked.
+    spent: what they cost, in units of the budget.
 
   Raises:
     UserError: the table lacks the data set, the split or a required metric, or a column has the name of an accuracy here.
@@ -53,30 +53,30 @@ class TableEstimator:
         raise UserError(f"table {table.name} has no metric '{name}' of {dataset}; it has {_join(known)}")
 
   def estimate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Evaluation]]:
-    """Yields (index into requests, evaluation) in order. What is past the budget, or not in the table, is a failed one."""
+    """Yields (index into requests, evaluation) in order. A request past the budget, or not in the table, gets a failed one."""
     for index, request in enumerate(requests):
       yield index, self._answer(request)
 
   def predict_macs(self, request: Request) -> float:
-    """0: nothing is trained."""
+    """Returns 0, as nothing is trained."""
     del request
     return 0.0
 
   def prepare(self, requests: Iterable[Request]) -> None:
-    """Nothing to prepare."""
+    """Does nothing: there is nothing to prepare."""
     del requests
 
   def describe(self) -> str:
-    """The table in one line."""
+    """Returns a line that names the table, its data set and what is read from it."""
     table, epochs = self._table, _join(self.fidelities)
     return f'table {table.name}: {len(table):,} rows, {self._dataset}, {self._score} accuracy after {epochs} epochs'
 
   def report(self) -> dict[str, float]:
-    """What was asked."""
+    """Returns how many queries were answered, and what they cost in whole trainings."""
     return {'queries': self.queries, 'full_trainings': self.spent}
 
   def cost(self, epochs: int) -> float:
-    """What a query at this fidelity costs, in units of the budget."""
+    """Returns what a query at this fidelity costs, in units of the budget."""
     return epochs / self.fidelities[-1]
 
   def _answer(self, request: Request) -> Evaluation:
@@ -102,7 +102,7 @@ class TableEstimator:
     return Evaluation(metrics=metrics)
 
   def _columns(self, epochs: int) -> tuple[tuple[str, ...], np.ndarray]:
-    """What a query at this fidelity tells: names of metrics, and their values [rows, metrics] side by side, float64."""
+    """Returns the names of the metrics that a query at this fidelity tells, and their values [rows, metrics], float64."""
     table, dataset = self._table, self._dataset
     names = {'accuracy': f'{self._score}/{epochs}', 'validation_accuracy': f'valid/{epochs}', 'test_accuracy': f'test/{epochs}'}
     names |= {cost: f'{cost}/{epochs}' for cost in COSTS}

@@ -1,7 +1,7 @@
-"""Tables as files: npz without pickles, ours or a user's, and CSV.
+"""Reads and writes tables as files: npz without pickles, ours or a user's, and CSV.
 
-A file has a column `architecture` (the space's text) and others as `Table` names them. Ours hold `format`, `space` and the keys
-too, so that they load without reading a text; a user's need not.
+A file has a column `architecture` (the space's text) and others as `Table` names them. Our files hold `format`, `space` and the
+keys too, so that they load without reading a text; a user's need not.
 """
 from __future__ import annotations
 
@@ -22,25 +22,33 @@ from enas_jax.tables.table import Table
 from enas_jax.types import A
 
 FORMAT = 1
-MEMBERS = ('format', 'space', 'key', 'architecture')  # What is not a column.
-SAMPLE = 64  # Rows at least whose keys are checked where they are not ours.
+NOT_COLUMNS = ('format', 'space', 'key', 'architecture')
+SAMPLE = 64  # At least so many rows of a user's file have their keys checked.
 
 
 def write(
     path: Path, space: SearchSpace[Any], keys: np.ndarray, architectures: np.ndarray,
     columns: Mapping[str, np.ndarray]) -> None:
-  """Writes our form. Equal content gives equal bytes, so that a checksum names the content."""
-  members = {
+  """Writes a table in our form. Equal content gives equal bytes, so that a checksum names the content.
+
+  Args:
+    path: the npz file.
+    space: the space that the rows are members of.
+    keys: [N], as in `Table`.
+    architectures: [N] texts.
+    columns: [N] each.
+  """
+  arrays = {
       'format': np.array(FORMAT), 'space': np.array(space.name), 'key': keys, 'architecture': architectures, **columns}
   with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-    for name, values in members.items():
+    for name, values in arrays.items():
       buffer = io.BytesIO()
       np.lib.format.write_array(buffer, np.asarray(values, order='C'), allow_pickle=False)
       archive.writestr(zipfile.ZipInfo(f'{name}.npy', (1980, 1, 1, 0, 0, 0)), buffer.getvalue(), zipfile.ZIP_DEFLATED, 9)
 
 
 def read_npz(path: Path, *, checksum: str | None = None) -> dict[str, np.ndarray]:
-  """All members of an npz file.
+  """Reads all arrays of an npz file, by name.
 
   Args:
     path: the file.
@@ -54,20 +62,20 @@ def read_npz(path: Path, *, checksum: str | None = None) -> dict[str, np.ndarray
     raise UserError(f'{path} is cut or altered: its SHA-256 is {found[:16]}.., not {checksum[:16]}..; install it again')
   try:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-      members = {
+      arrays = {
           name.removesuffix('.npy'): np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False)
           for name in archive.namelist()}
   except (EOFError, MemoryError, OSError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
     reason = ' '.join(str(error).split())
     raise UserError(f'{path} is cut, altered or no npz file of plain arrays ({reason}); get it again') from error
-  version = members.get('format', np.array(FORMAT))
+  version = arrays.get('format', np.array(FORMAT))
   if version.shape != () or version != FORMAT:
     raise UserError(f'{path} has format {version}, not {FORMAT}; use the version of enas_jax that wrote it')
-  return members
+  return arrays
 
 
 def read_csv(path: Path) -> dict[str, np.ndarray]:
-  """A CSV file with a header: texts of `architecture`, numbers else; an empty field is NaN.
+  """Reads a CSV file with a header, by column: `architecture` as texts, all others as numbers. An empty field is NaN.
 
   Raises:
     UserError: the file cannot be read, a row has another number of fields than the header, or a field is no number.
@@ -85,29 +93,38 @@ def read_csv(path: Path) -> dict[str, np.ndarray]:
       raise UserError(f'{path}, line {number}: {len(line)} fields, not {len(header)} as in the header')
   if not lines:
     raise UserError(f'{path} has a header, but no row; give one an architecture')
-  members = {}
+  arrays = {}
   for name, fields in zip(header, zip(*lines, strict=True), strict=True):
-    members[name] = np.array(fields) if name == 'architecture' else _numbers(path, name, fields)
-  return members
+    arrays[name] = np.array(fields) if name == 'architecture' else _numbers(path, name, fields)
+  return arrays
 
 
-def table_of(name: str, space: SearchSpace[A], members: Mapping[str, np.ndarray]) -> Table[A]:
-  """The table that a file's members make. Raises UserError where they make none, or are another space's."""
-  if 'architecture' not in members:
-    raise UserError(f"{name}: there is no column 'architecture'; it has {', '.join(members) or 'none'}")
-  if 'space' in members and str(members['space']) != space.name:
-    raise UserError(f"{name}: its space is '{members['space']}', not '{space.name}'")
-  texts = members['architecture']
+def table_of(name: str, space: SearchSpace[A], arrays: Mapping[str, np.ndarray]) -> Table[A]:
+  """Makes a table of what was read from a file.
+
+  Args:
+    name: the table's name, for messages.
+    space: the space that the rows are members of.
+    arrays: by name, as the readers return them.
+
+  Raises:
+    UserError: the arrays are no table, or one of another space; the message names the column or the row.
+  """
+  if 'architecture' not in arrays:
+    raise UserError(f"{name}: there is no column 'architecture'; it has {', '.join(arrays) or 'none'}")
+  if 'space' in arrays and str(arrays['space']) != space.name:
+    raise UserError(f"{name}: its space is '{arrays['space']}', not '{space.name}'")
+  texts = arrays['architecture']
   if texts.ndim != 1 or texts.dtype.kind not in 'SU':
     raise UserError(f"{name}: column 'architecture' is {texts.dtype} {list(texts.shape)}; give one text a row")
-  columns = {column: values for column, values in members.items() if column not in MEMBERS}
+  columns = {column: values for column, values in arrays.items() if column not in NOT_COLUMNS}
   for column, values in columns.items():
     if values.dtype.kind not in 'fiu':
       raise UserError(f"{name}: column '{column}' is {values.dtype}; give numbers")
-  keys = members.get('key')
+  keys = arrays.get('key')
   if keys is None:
     keys = _keys(name, space, texts, range(len(texts)))
-  elif 'format' not in members:
+  elif 'format' not in arrays:
     step = max(1, len(texts) // SAMPLE)
     if keys.shape != texts.shape or not np.array_equal(keys[::step], _keys(name, space, texts, range(0, len(texts), step))):
       raise UserError(f"{name}: column 'key' holds other keys than its architectures have; leave it out")

@@ -1,4 +1,4 @@
-"""The official file of HW-NAS-Bench (arXiv 2103.10584; github.com/GATECH-EIC/HW-NAS-Bench) as columns."""
+"""Reads the official file of HW-NAS-Bench (arXiv 2103.10584; github.com/GATECH-EIC/HW-NAS-Bench) as columns."""
 from __future__ import annotations
 
 import re
@@ -20,10 +20,10 @@ GIVE = 'give HW-NAS-Bench-v1_0.pickle'
 
 
 def read_hwnasbench(path: str | Path) -> dict[str, np.ndarray]:
-  """The cells of NAS-Bench-201 in HW-NAS-Bench-v1_0.pickle, rows in the official order; NaN where a device cannot run one.
+  """Reads the cells of NAS-Bench-201 from HW-NAS-Bench-v1_0.pickle, in the official order. NaN: the device cannot run a cell.
 
   Returns:
-    `architecture`, the official texts, and as float64, DATASET one of cifar10, cifar100, imagenet16-120:
+    `architecture`, the official texts, and as float64 (DATASET is one of cifar10, cifar100, imagenet16-120):
       DATASET/latency_ms/DEVICE: milliseconds on edgegpu, raspi4, edgetpu, pixel3, eyeriss, fpga.
       DATASET/energy_mj/DEVICE: millijoules on edgegpu, eyeriss, fpga.
       DATASET/arithmetic_intensity/eyeriss: operations a byte.

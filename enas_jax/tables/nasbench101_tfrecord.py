@@ -1,9 +1,9 @@
 """Reads NAS-Bench-101's official files without TensorFlow.
 
-`nasbench_only108.tfrecord` (499 MB) or `nasbench_full.tfrecord` (1.95 GB) of google-research/nasbench. A TFRecord file is a row
-of records: length (8 bytes, little endian), its checksum, payload, its checksum; the checksums are CRC-32C, masked. Here
-a payload is one training as JSON: [hash, epochs, adjacency, operations, metrics], the last a base64 protocol buffer
-(nasbench/lib/model_metrics.proto). A cell has three trainings for each number of epochs.
+They are `nasbench_only108.tfrecord` (499 MB) and `nasbench_full.tfrecord` (1.95 GB) of google-research/nasbench. A TFRecord
+file is a row of records: length (8 bytes, little endian), its checksum, payload, its checksum; the checksums are CRC-32C,
+masked. Here a payload is one training as JSON: [hash, epochs, adjacency, operations, metrics], the last a base64 protocol
+buffer (nasbench/lib/model_metrics.proto). A cell has three trainings for each number of epochs.
 """
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from enas_jax.spaces.nasbench101_graph import LABELS, MAX_VERTICES, PADDING, Cel
 
 REPEATS = 3
 ROUNDING = 1e-6  # The file's accuracies are means in float32.
-METRICS = ('train_seconds', 'train', 'valid', 'test')  # Of an evaluation, in the order of its fields from the second on.
+METRICS = ('train_seconds', 'train', 'valid', 'test')  # An evaluation's fields from the second on, in their order.
 
 
 class NasBench101Records(NamedTuple):
@@ -40,8 +40,8 @@ class NasBench101Records(NamedTuple):
     cells: their matrices and operations.
     params: [N] int32, trainable parameters.
     epochs: [E], what the file has of 4, 12, 36 and 108, ascending.
-    values: [N, E, 3, 2, 4] float32, which the file's own are: number of epochs, repeat in the order of the file, at half of
-      the epochs and at their end, one of `METRICS`: seconds of training up to there, accuracies as fractions in [0, 1].
+    values: [N, E, 3, 2, 4], float32 as in the file. The axes are the cell, the number of epochs, the repeat in the order of the
+      file, half of the epochs and their end, and `METRICS`: seconds of training up to there, accuracies as fractions in [0, 1].
   """
 
   hashes: np.ndarray
@@ -52,7 +52,7 @@ class NasBench101Records(NamedTuple):
 
 
 def columns(records: NasBench101Records) -> dict[str, np.ndarray]:
-  """What `files.table_of` makes a table of, [N] each.
+  """Returns the arrays that `files.table_of` makes a table of, [N] each.
 
   Returns:
     `key`, the hashes, and `architecture`, the texts of the cells.
@@ -73,7 +73,7 @@ def read_tfrecord(path: str | os.PathLike[str]) -> NasBench101Records:
   Every record is checked: its checksums, its form, and that the hash is that of the cell.
 
   Raises:
-    UserError: not such a file, or a cut or altered one; names the first bad record and the byte where it begins.
+    UserError: it is no such file, or a cut or altered one; the message names the first bad record and the byte where it begins.
   """
   rows: dict[str, int] = {}  # Of hashes, in the order of the file.
   cells: list[bytes] = []
@@ -102,8 +102,9 @@ def read_tfrecord(path: str | os.PathLike[str]) -> NasBench101Records:
       hashes, Cells(matrices, operations, vertices), np.array(params, np.int32), budgets, measured[grid])
 
 
-def _in_order(path, hashes, rows, epochs) -> tuple[np.ndarray, np.ndarray]:
-  """The numbers of epochs, and the record of every cell, number of epochs and repeat."""
+def _in_order(
+    path: str | os.PathLike[str], hashes: np.ndarray, rows: np.ndarray, epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the numbers of epochs [E], and the record [N, E, 3] of every cell, number of epochs and repeat."""
   budgets, places = np.unique(epochs, return_inverse=True)
   counts = np.bincount(rows * len(budgets) + places, minlength=len(hashes) * len(budgets))
   wrong = np.flatnonzero(counts != REPEATS)
@@ -115,7 +116,7 @@ def _in_order(path, hashes, rows, epochs) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _payloads(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
-  """Each record's place, for messages, and its payload."""
+  """Yields each record's place, for messages, and its payload."""
   try:
     file = path.open('rb')
   except OSError as error:
@@ -142,13 +143,16 @@ def _payloads(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _masked_crc(data: bytes) -> bytes:
-  """As TensorFlow stores it: rotated by 15 bits, plus a constant."""
+  """Returns the checksum as TensorFlow stores it: rotated by 15 bits, plus a constant."""
   crc = google_crc32c.value(data)
   return struct.pack('<I', ((crc >> 15 | crc << 17) + 0xa282ead8) & 0xffffffff)
 
 
 def _training(payload: bytes) -> tuple[str, int, bytes, int, tuple[float, ...]]:
-  """Hash, epochs, the cell as bytes, parameters, and `METRICS` at half and at the end. ValueError where the form is another."""
+  """Returns hash, epochs, the cell as bytes, parameters, and `METRICS` at half and at the end.
+
+  Raises ValueError if the payload has another form.
+  """
   match json.loads(payload):
     case [str(digest), int(epochs), str(adjacency), str(operations), str(metrics)] if 1 < epochs < 1 << 31:
       pass
@@ -170,7 +174,7 @@ def _training(payload: bytes) -> tuple[str, int, bytes, int, tuple[float, ...]]:
 
 @functools.lru_cache(maxsize=1 << 12)
 def _cell(adjacency: str, operations: str) -> tuple[str, bytes]:
-  """The hash of a cell, and its matrix and operations as `Cells` has them, 49 + 7 bytes."""
+  """Returns the hash of a cell, and its matrix and operations as `Cells` has them, 49 + 7 bytes."""
   space = NasBench101Space()
   architecture = space.from_string(f'{adjacency}:{operations}')
   size = len(architecture.matrix)
@@ -183,7 +187,7 @@ def _cell(adjacency: str, operations: str) -> tuple[str, bytes]:
 
 @functools.cache
 def _message() -> Any:
-  """The class of nasbench.ModelMetrics with what is read of it; required here, so that nothing absent reads as 0."""
+  """Returns the class of nasbench.ModelMetrics. The fields that are read are required, so that none reads as 0 if absent."""
   field = descriptor_pb2.FieldDescriptorProto
   file = descriptor_pb2.FileDescriptorProto(name='model_metrics.proto', package='nasbench')
   evaluation = file.message_type.add(name='EvaluationData')

@@ -1,4 +1,4 @@
-"""The official files of NATS-Bench (arXiv 2009.00437) and NAS-Bench-201 (arXiv 2001.00326) as columns.
+"""Reads the official files of NATS-Bench (arXiv 2009.00437) and NAS-Bench-201 (arXiv 2001.00326) as columns.
 
 What each column is follows the official code (github.com/D-X-Y/NATS-Bench, nats_bench/api_utils.py): accuracies as
 `remap_dataset_set_names` and `get_metrics` give them, costs as `get_compute_costs`, all means over the trials.
@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -26,9 +26,9 @@ SPLITS = {
 }
 SIZE_EPOCHS = {'12': 12, '01': 1, '90': 90}
 # 12 first: costs come from its records, as in the official code (some of the 200 epochs' are wrong, NATS-Bench issue 36).
-TOPOLOGY_EPOCHS = ({'12': 12, '200': 200}, {'less': 12, 'full': 200})  # NATS-Bench, NAS-Bench-201.
+TOPOLOGY_EPOCHS: tuple[dict[str, int], ...] = ({'12': 12, '200': 200}, {'less': 12, 'full': 200})  # NATS-Bench, NAS-Bench-201.
 NUM_CELLS = 15_625
-CELLS = {  # Where the official code looks whether the order is its own.
+CELLS = {  # By these the official code checks that the order is its own.
     0: '|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|',
     9: '|avg_pool_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|nor_conv_3x3~2|',
     123: '|avg_pool_3x3~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|none~0|avg_pool_3x3~1|nor_conv_3x3~2|',
@@ -38,11 +38,11 @@ GIVE = 'give the unpacked NATS-tss-v1_0-3ffb9-simple or NATS-sss-v1_0-50262-simp
 
 
 def read_nats(path: str | Path) -> dict[str, np.ndarray]:
-  """The columns of an official file, rows in the official order; NaN where nothing was measured.
+  """Reads the columns of an official file, rows in the official order. NaN: nothing was measured.
 
   Args:
-    path: the unpacked folder NATS-tss-v1_0-3ffb9-simple or NATS-sss-v1_0-50262-simple, of which one architecture at a time is
-      in memory: prefer it. Or a whole file, NATS-tss-v1_0-3ffb9.pickle.pbz2, NATS-sss-v1_0-50262.pickle.pbz2 or
+    path: the unpacked folder NATS-tss-v1_0-3ffb9-simple or NATS-sss-v1_0-50262-simple; prefer it, as one architecture at a time
+      is in memory. Or a whole file, NATS-tss-v1_0-3ffb9.pickle.pbz2, NATS-sss-v1_0-50262.pickle.pbz2 or
       NAS-Bench-201-v1_{0,1}-*.pth, which is in memory at once: up to 30 GB. Either takes minutes.
 
   Returns:
@@ -63,7 +63,8 @@ def read_nats(path: str | Path) -> dict[str, np.ndarray]:
     raise UserError(f'{path}: this version is not known; {GIVE}')
   folder = path.is_dir()
   data = safe_pickle.load(path / 'meta.pickle.pbz2' if folder else path)
-  texts, records = (data.get(key) for key in ('meta_archs', 'arch2infos')) if isinstance(data, dict) else (None, None)
+  data = data if isinstance(data, dict) else {}
+  texts, records = data.get('meta_archs'), None if folder else data.get('arch2infos')
   if not _are_texts(texts) or not (folder or isinstance(records, dict)):
     raise UserError(f'{path}: is no file of NATS-Bench or NAS-Bench-201; {GIVE}')
   if is_cells(texts):
@@ -72,19 +73,20 @@ def read_nats(path: str | Path) -> dict[str, np.ndarray]:
     schedules = (SIZE_EPOCHS,)
   else:
     raise UserError(f'{path}: its architectures are not those of version 1, or in another order; {GIVE}')
-  columns = _columns(path, texts, _records(path, len(texts)) if folder else records.items(), schedules)
+  pairs = records.items() if isinstance(records, dict) else _records(path, len(texts))
+  columns = _columns(path, texts, pairs, schedules)
   if not columns:
     raise UserError(f'{path}: holds no architecture; unpack all of it, or {GIVE}')
   return {'architecture': np.array(texts), **columns}
 
 
 def is_cells(texts: Any) -> bool:
-  """Whether these are the 15,625 cells of NAS-Bench-201 in the official order (as far as the official code looks)."""
+  """Returns whether these are the 15,625 cells of NAS-Bench-201 in the official order, checked as the official code does."""
   return (
       _are_texts(texts) and len(texts) == len(set(texts)) == NUM_CELLS and all(texts[i] == text for i, text in CELLS.items()))
 
 
-def _are_texts(texts: Any) -> bool:
+def _are_texts(texts: Any) -> TypeGuard[list[str]]:
   return isinstance(texts, list) and all(isinstance(text, str) for text in texts)
 
 
@@ -98,7 +100,7 @@ def _records(path: Path, number: int) -> Iterator[tuple[int, Any]]:
 def _columns(
     path: Path, texts: Sequence[str], records: Iterable[tuple[int, Any]],
     schedules: Sequence[Mapping[str, int]]) -> dict[str, np.ndarray]:
-  columns = collections.defaultdict(lambda: np.full(len(texts), np.nan))
+  columns: dict[str, np.ndarray] = collections.defaultdict(lambda: np.full(len(texts), np.nan))
   for index, record in records:
     try:
       for name, value in _values(record, index, texts[index], schedules):
@@ -111,7 +113,7 @@ def _columns(
 
 
 def _values(record: Any, index: int, text: str, schedules: Sequence[Mapping[str, int]]) -> Iterator[tuple[str, float]]:
-  """The columns' values of one architecture, NaN where it has none; what costs it has more than once, 12 epochs first."""
+  """Yields the columns' values of one architecture, NaN if it has none. Costs come once for each schedule, 12 epochs first."""
   schedule = next((schedule for schedule in schedules if set(schedule) == set(record)), None)
   if schedule is None:
     raise ValueError(f'trainings {list(record)!r}')
@@ -137,7 +139,7 @@ def _values(record: Any, index: int, text: str, schedules: Sequence[Mapping[str,
 
 
 def _million(trials: Sequence[Mapping[str, Any]], field: str) -> float:
-  """A count that the file has in millions; where its trials disagree that of seed 888, as in the official code."""
+  """Returns a count that the file has in millions. If its trials disagree, seed 888 counts, as in the official code."""
   if len({f'{trial[field]:.5f}' for trial in trials}) > 1:
     trials = [trial for trial in trials if int(trial['seed']) == 888]
   millions = _mean(trial[field] for trial in trials)
@@ -145,6 +147,6 @@ def _million(trials: Sequence[Mapping[str, Any]], field: str) -> float:
 
 
 def _mean(values: Iterable[float]) -> float:
-  """NaN of none, or where one is NaN."""
+  """Returns the mean, which is NaN if there is no value or one is NaN."""
   values = [float(value) for value in values]
   return sum(values) / len(values) if values else math.nan

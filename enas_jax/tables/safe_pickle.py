@@ -1,8 +1,8 @@
-"""Pickles of plain data, read so that nothing in them can run.
+"""Reads pickles of plain data so that nothing in them can run.
 
 A pickle is a program for a small machine: it can name any function of any module and call it. Here it can name what `_ALLOWED`
-holds and nothing else, whichever instruction does the naming. What stands there for NumPy's constructors is ours, has no
-attribute that a pickle could set, and checks what it is given: NumPy never sees a dtype, shape or state made up by the file.
+holds and nothing else, whichever instruction does the naming. NumPy's constructors are replaced by ours, which have no
+attribute that a pickle could set, and check what they are given: NumPy never sees a dtype, shape or state made up by the file.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -27,11 +27,11 @@ PLAIN_DTYPE = re.compile(r'b1|[iu][1248]|f[248]|c8|c16|[SU][1-9][0-9]{0,5}', re.
 
 
 def load(path: str | Path) -> Any:
-  """What a pickle of plain data holds: dict, list, tuple, set, str, bytes, numbers, bool, None, NumPy scalars and arrays.
+  """Reads a pickle of plain data: dict, list, tuple, set, str, bytes, numbers, bool, None, NumPy scalars and arrays.
 
-  Bare, compressed by bz2 ('.pbz2'), or saved by torch (zip or older) without tensors. An OrderedDict comes as a dict, which
-  keeps the order; an array as a subclass of np.ndarray (np.asarray makes it plain), of numbers or fixed-width texts. No array
-  is larger than its bytes in the file, but a pickle made for it can still ask for more memory than there is.
+  It may be bare, compressed by bz2 ('.pbz2'), or saved by torch (zip or older) without tensors. An OrderedDict becomes a dict,
+  which keeps the order; an array of numbers or fixed-width texts becomes a subclass of np.ndarray (np.asarray makes it plain).
+  No array is larger than its bytes in the file, but a pickle made for it can still ask for more memory than there is.
 
   Raises:
     UserError: the file cannot be read, is cut or no pickle, or names anything else. The message says what; none of it was run.
@@ -44,23 +44,24 @@ def load(path: str | Path) -> Any:
 
 
 def loads(data: bytes, name: str = 'pickle') -> Any:
-  """`load` of bytes; `name` stands for the file in messages."""
+  """Reads bytes as `load` reads a file. `name` stands for the file in messages. Raises UserError as `load` does."""
   return _read(io.BytesIO(data), name)
 
 
 class _Refused(Exception):
-  """What a pickle holds and may not."""
+  """A pickle holds what it may not; the message names it."""
 
 
 class _StandIn:
   """A function that a pickle may call. It has nothing that a pickle could set, unlike a function or a class of Python's."""
 
   __slots__ = ('_function',)
+  _function: Callable[..., Any]
 
   def __init__(self, function: Callable[..., Any]):
     object.__setattr__(self, '_function', function)
 
-  def __setattr__(self, name: str, value: Any):
+  def __setattr__(self, name: str, value: Any) -> None:
     raise _Refused('a change of what it may call')
 
   def __call__(self, *args: Any) -> Any:
@@ -77,7 +78,7 @@ class _DType:
       raise _Refused(f'a numpy.dtype {_shown(code)}')
     self.dtype = np.dtype(code)
 
-  def __setstate__(self, state: tuple[Any, ...]):
+  def __setstate__(self, state: tuple[Any, ...]) -> None:
     _, order, *structure = state[:5]
     if order not in ('<', '>', '|', '=') or structure != [None, None, None]:
       raise _Refused('a numpy.dtype with fields')
@@ -89,13 +90,14 @@ class _Array(np.ndarray):
 
   __slots__ = ()
 
-  def __setstate__(self, state: tuple[Any, ...]):
+  def __setstate__(self, state: tuple[Any, ...]) -> None:
     _, shape, dtype, fortran, data = state
     if type(dtype) is not _DType or type(data) is not bytes or self.size:
       raise _Refused('an array of objects')
     if any(type(n) is not int or n < 0 for n in shape) or math.prod(shape) * dtype.dtype.itemsize != len(data):
       raise _Refused('an array that is not as large as its bytes')
-    super().__setstate__((1, tuple(shape), dtype.dtype, bool(fortran), data))
+    # NumPy writes a plain bool there, and its stub asks for one of NumPy's.
+    super().__setstate__((1, tuple(shape), dtype.dtype, bool(fortran), data))  # type: ignore[arg-type]
 
 
 def _reconstruct(*args: Any) -> np.ndarray:
@@ -111,7 +113,7 @@ def _scalar(dtype: _DType, data: bytes) -> np.generic:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-  """How bytes are written where the pickle's protocol has none (torch.save)."""
+  """Returns the bytes that a text stands for: so they are written if the pickle's protocol has no bytes (torch.save)."""
   if type(text) is not str or encoding != 'latin1':
     raise _Refused('_codecs.encode to something other than bytes')
   return text.encode('latin1')
@@ -142,7 +144,7 @@ class _Unpickler(pickle.Unpickler):
     raise _Refused('a persistent id, such as a tensor')
 
 
-def _read(file: BinaryIO, name: str) -> Any:
+def _read(file: IO[bytes], name: str) -> Any:
   copyreg.clear_extension_cache()  # What is in there would not pass find_class.
   head = file.read(len(TORCH_MAGIC))
   file.seek(0)
@@ -162,23 +164,23 @@ def _read(file: BinaryIO, name: str) -> Any:
     raise UserError(f'{name}: is cut, altered or no pickle ({type(error).__name__}); get it again') from error
 
 
-def _read_whole(file: BinaryIO, pickles: int = 1) -> list[Any]:
-  """So many pickles, with which the file must end; it is at its end that a compressed one is checked."""
+def _read_whole(file: IO[bytes] | bz2.BZ2File, pickles: int = 1) -> list[Any]:
+  """Reads so many pickles, with which the file must end: at its end a compressed file's checksum is checked."""
   values = [_Unpickler(file).load() for _ in range(pickles)]
   if file.read(1):
     raise ValueError('more after the end')
   return values
 
 
-def _read_torch(file: BinaryIO) -> Any:
+def _read_torch(file: IO[bytes]) -> Any:
   with zipfile.ZipFile(file) as archive:
     (member,) = (name for name in archive.namelist() if name.endswith('/data.pkl'))
     with archive.open(member) as plain:
       return _read_whole(plain)[0]
 
 
-def _read_old_torch(file: BinaryIO) -> Any:
-  """Five pickles: a magic number, the protocol, the machine, the value, and the names of the tensors that would follow."""
+def _read_old_torch(file: IO[bytes]) -> Any:
+  """Reads five pickles: magic number, protocol, machine, the value, and the names of the tensors that would follow."""
   _, protocol, _, value, _ = _read_whole(file, 5)
   if protocol != TORCH_PROTOCOL:
     raise ValueError('another protocol of torch')
@@ -186,5 +188,5 @@ def _read_old_torch(file: BinaryIO) -> Any:
 
 
 def _shown(value: Any) -> str:
-  """On one line, whatever the file has in it."""
+  """Returns a value as text on one line, whatever the file has in it."""
   return ascii(value)[:100]

@@ -1,4 +1,4 @@
-"""A benchmark's table: architectures that were trained once and for all, and what was measured of them."""
+"""A benchmark's table: it holds architectures that were trained once and for all, and what was measured of them."""
 from __future__ import annotations
 
 import dataclasses
@@ -21,7 +21,7 @@ ACCURACY = re.compile(r'([^/]+)/(valid|test)/([1-9][0-9]*)', re.ASCII)  # A colu
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Table(Generic[A]):
-  """Rows are architectures, columns are values.
+  """A table whose rows are architectures and whose columns are measured values.
 
   A column's name is DATASET/VALUE or DATASET/VALUE/DETAIL:
 
@@ -33,14 +33,14 @@ class Table(Generic[A]):
       cifar10/latency_ms/raspi4  of one batch on a device; energy_mj likewise, and what else a benchmark measured
 
   Attributes:
-    name: of the benchmark.
-    space: what the rows are members of.
+    name: the name of the benchmark, for people.
+    space: the space that the rows are members of.
     architectures: each row's text (`space.to_string`), [N].
     keys: each row's `space.key`, distinct, int64 or bytes [N].
-    columns: [N] each; NaN where nothing was measured.
+    columns: by name, [N] each; NaN if nothing was measured.
 
   Raises:
-    UserError: there is no row or no column, lengths differ, a key stands twice, or an accuracy is no fraction.
+    UserError: there is no row or no column, lengths differ, a key stands twice, or an accuracy is outside [0, 1].
   """
 
   name: str
@@ -68,16 +68,16 @@ class Table(Generic[A]):
     return len(self.keys)
 
   def rows(self, keys: np.ndarray) -> np.ndarray:
-    """The rows [M] of these keys [M], for columns to be read at. Raises UserError where one is not in the table."""
+    """Returns the rows [M] of these keys [M], at which columns can be read. Raises UserError if one is not in the table."""
     rows, found = self._find(np.asarray(keys))
     if not found.all():
       raise UserError(f'table {self.name} has no row with key {np.asarray(keys)[~found][0]!r}; it has {len(self)} rows')
     return rows
 
   def join(self, other: Table[A]) -> Table[A]:
-    """This table with another's columns beside its own, such as the latencies of a benchmark of devices.
+    """Returns this table with another's columns beside its own, such as the latencies of a benchmark of devices.
 
-    Rows are this table's; a value is NaN where the other has no such row.
+    The rows are this table's; a value is NaN if the other has no such row.
 
     Raises:
       UserError: the other is of another space, or a column is in both.
@@ -91,25 +91,25 @@ class Table(Generic[A]):
     return dataclasses.replace(self, columns={**self.columns, **joined})
 
   def _find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each key's row, and whether it has one, [M] both."""
+    """Returns each key's row, and whether it has one; both are [M]."""
     places = np.minimum(np.searchsorted(self._sorted, keys), len(self) - 1)
     return self._order[places], self._sorted[places] == keys
 
   def row(self, architecture: A) -> int | None:
-    """An architecture's row, or None. Raises UserError where it is not of the benchmark's skeleton."""
+    """Returns an architecture's row, or None. Raises UserError if it is not in the benchmark's skeleton."""
     return self._row_of_key.get(self.space.key(architecture))
 
   def architecture(self, row: int) -> A:
-    """The architecture of a row."""
+    """Returns the architecture of a row."""
     return self.space.from_string(self.text(row))
 
   def text(self, row: int) -> str:
-    """The text of a row's architecture."""
+    """Returns the text of a row's architecture."""
     text = self.architectures[row]
     return text.decode() if isinstance(text, bytes) else str(text)
 
   def column(self, name: str) -> np.ndarray:
-    """A column [N]. Raises UserError, which names those there are, for one that the table lacks."""
+    """Returns a column [N]. Raises UserError, which names those there are, for one that the table lacks."""
     if name in self.columns:
       return self.columns[name]
     siblings = [c for c in self.columns if c.rpartition('/')[0] == name.rpartition('/')[0]]
@@ -118,7 +118,7 @@ class Table(Generic[A]):
 
   @functools.cached_property
   def checksum(self) -> str:
-    """SHA-256, in hexadecimal, of the keys and columns: results of one table are not taken for another's."""
+    """The SHA-256, in hexadecimal, of keys and columns, so that results of one table are not taken for another's."""
     digest = hashlib.sha256()
     for name, values in (('key', self.keys), *sorted(self.columns.items())):
       digest.update(f'{name} {values.dtype} {len(values)} '.encode() + np.ascontiguousarray(values).tobytes())
@@ -126,18 +126,18 @@ class Table(Generic[A]):
 
   @property
   def datasets(self) -> tuple[str, ...]:
-    """The data sets with accuracies, in the table's order."""
+    """The data sets that have accuracies, in the table's order."""
     return tuple(dict.fromkeys(match[1] for c in self.columns if (match := ACCURACY.fullmatch(c))))
 
   def splits(self, dataset: str) -> tuple[str, ...]:
-    """Those of a data set that have accuracies, validation first. Raises UserError for a data set that the table lacks."""
+    """Returns a data set's splits with accuracies, validation first. Raises UserError for a data set that the table lacks."""
     if dataset not in self.datasets:
       known = ', '.join(self.datasets) or 'none, as no column is named DATASET/valid/EPOCHS or DATASET/test/EPOCHS'
       raise UserError(f"table {self.name} has no data set '{dataset}'; it has {known}")
     return tuple(split for split in SPLITS if self._epochs(dataset, split))
 
   def fidelities(self, dataset: str, split: str) -> tuple[int, ...]:
-    """The epochs of the trainings whose accuracy on this split is known, ascending.
+    """Returns the epochs of the trainings whose accuracy on this split is known, ascending.
 
     Raises UserError for a data set or a split that the table lacks.
     """

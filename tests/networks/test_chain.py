@@ -148,21 +148,6 @@ def test_initial_weights_are_uniform_in_the_inverse_root_of_the_fan_in():
     assert norm.epsilon == 1e-5 and norm.momentum == 0.9
 
 
-def test_the_key_alone_decides_the_weights():
-  leaves = [jax.tree.leaves(built(SMALL, jax.random.key(seed))[1]) for seed in (3, 3, 4)]
-  assert all((x == y).all() for x, y in zip(leaves[0], leaves[1], strict=True))
-  assert any((x != y).any() for x, y in zip(leaves[0], leaves[2], strict=True))
-
-
-def test_params_and_macs_of_odd_shapes(monkeypatch):
-  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')  # Convolutions in XLA's own form. Nothing runs.
-  space = ChainSpace()
-  for task in (TASK, Task((5, 9, 1), 2)):
-    for architecture in (SMALL, ChainArchitecture(3, (1, 0, 0), (7, 7, 3)), ChainArchitecture.uniform(8, 1, kernel=5)):
-      assert num_params(abstract(architecture, task)[1]) == space.num_params(architecture, task)
-      assert traced_macs(*abstract(architecture, task), task) == space.macs(architecture, task)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not LOGS.exists(), reason=f'the published logs are not at {LOGS}')
 def test_params_of_every_network_in_the_published_logs(monkeypatch):

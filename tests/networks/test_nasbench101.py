@@ -1,10 +1,8 @@
-"""The Flax network of a NAS-Bench-101 cell against loops in NumPy, counted weights and counted convolutions."""
-import functools
+"""The Flax network of a NAS-Bench-101 cell against loops in NumPy, and against published weights."""
 import math
 
 import jax
 import numpy as np
-import optax
 import pytest
 from counting import num_params, traced_macs
 from flax import nnx
@@ -21,7 +19,6 @@ RICH = '0110100110000010000100000:input,conv3x3-bn-relu,maxpool3x3,conv1x1-bn-re
 # Of NASBench.ipynb in google-research/nasbench.
 INCEPTION = ('0111100000000100000010000001000001000000010000000:'
              'input,conv3x3-bn-relu,conv1x1-bn-relu,maxpool3x3,conv3x3-bn-relu,conv3x3-bn-relu,output')
-CELLS = [RICH, INCEPTION, '0100:input,output', '010001000:input,maxpool3x3,output']
 
 
 def abstract(architecture, task):
@@ -112,18 +109,13 @@ def test_logits_and_statistics_are_those_of_a_plain_network(text):
     np.testing.assert_allclose(norm.var[...], 0.997 * old[1] + 0.003 * var, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('text', CELLS)
-@pytest.mark.parametrize(('space', 'task'), [
-    (NasBench101Space(), Task((32, 32, 3), 10)), (TINY, TASK), (NasBench101Space(channels=4, cells=1), Task((9, 6, 1), 2))],
-    ids=['benchmark', 'tiny', 'odd'])
-def test_params_and_macs_are_those_of_the_formulas(text, space, task, monkeypatch):
+def test_published_params_and_the_macs_of_the_benchmarks_own_skeleton(monkeypatch):
   monkeypatch.setattr('enas_jax.networks.nasbench101._init', nnx.initializers.zeros)  # Random values take long to trace.
-  architecture = space.from_string(text)
+  space, task = NasBench101Space(), Task((32, 32, 3), 10)
+  architecture = space.from_string(INCEPTION)
   graph, state = abstract(architecture, task)
-  assert num_params(state) == space.num_params(architecture, task)
+  assert num_params(state) == space.num_params(architecture, task) == 2694282  # As published.
   assert traced_macs(graph, state, task) == space.macs(architecture, task)
-  if (text, space) == (INCEPTION, NasBench101Space()):
-    assert num_params(state) == 2694282  # As published.
 
 
 def test_initial_weights_are_tensorflows():
@@ -137,28 +129,3 @@ def test_initial_weights_are_tensorflows():
   head = np.abs(network.head.kernel[...]) * math.sqrt((64 + 50) / 6)
   assert 0.98 < head.max() <= 1 and abs(head.mean() - 0.5) < 0.02
   assert not network.head.bias[...].any()
-
-
-def test_a_few_steps_of_training_learn_a_batch():
-  rng, space = np.random.default_rng(0), NasBench101Space(channels=5, cells=1, stacks=2)
-  images = rng.normal(size=(16, *TASK.image_shape)).astype(np.float32)
-  labels = rng.integers(TASK.num_classes, size=16)
-  graph, params, rest = nnx.split(perturbed(space.from_string(RICH), TASK), nnx.Param, ...)
-  optimizer = optax.adam(0.02)
-
-  @functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
-  def step(params, rest, state):
-    def loss(params):
-      network = nnx.merge(graph, params, rest, copy=True)
-      value = optax.softmax_cross_entropy_with_integer_labels(network(images), labels).mean()
-      return value, nnx.split(network, nnx.Param, ...)[2]
-
-    (value, rest), gradients = jax.value_and_grad(loss, has_aux=True)(params)
-    updates, state = optimizer.update(gradients, state)
-    return value, optax.apply_updates(params, updates), rest, state
-
-  state, losses = optimizer.init(params), []
-  for _ in range(30):
-    value, params, rest, state = step(params, rest, state)
-    losses.append(float(value))
-  assert losses[-1] < 0.5 * losses[0]

@@ -205,6 +205,8 @@ def test_folders_without_records(tmp_path, user_error):
     read_nats(tmp_path)
   with user_error('simple', 'holds no architecture'):
     read_nats(write_folder(tmp_path / 'simple', CELLS, {}))
+  with user_error(tmp_path, 'no file of NATS-Bench'):
+    read_nats(write(tmp_path / 'meta.pickle.pbz2', [1]).parent)
 
 
 def test_weights_are_refused(tmp_path, user_error):
