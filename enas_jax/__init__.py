@@ -12,7 +12,7 @@ from enas_jax.errors import Stopped, UserError
 from enas_jax.types import Architecture, Evaluation, Needs, Request, Schedule, Task
 
 if TYPE_CHECKING:
-  from enas_jax import data, estimators, loop, networks, plugins, predictors, spaces, strategies, tables
+  from enas_jax import data, estimators, families, loop, networks, plugins, predictors, spaces, strategies, tables
   from enas_jax.api import Result, run
   from enas_jax.config import get_config
   from enas_jax.data import Dataset
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     'Architecture', 'Dataset', 'Evaluation', 'Model', 'Needs', 'Request', 'Result', 'Schedule', 'Stopped', 'Task', 'UserError',
-    'data', 'estimators', 'get_config', 'load', 'loop', 'networks', 'plugins', 'predictors', 'run', 'spaces', 'strategies',
+    'data', 'estimators', 'families', 'get_config', 'load', 'loop', 'networks', 'plugins', 'predictors', 'run', 'spaces', 'strategies',
     'tables',
 ]
 
-_MODULES = ('data', 'estimators', 'loop', 'networks', 'plugins', 'predictors', 'spaces', 'strategies', 'tables')
+_MODULES = ('data', 'estimators', 'families', 'loop', 'networks', 'plugins', 'predictors', 'spaces', 'strategies', 'tables')
 _NAMES = {'Dataset': 'data', 'Model': 'model', 'Result': 'api', 'get_config': 'config', 'load': 'model', 'run': 'api'}
 
 

@@ -66,7 +66,7 @@ class Checkpoints:
   def __enter__(self) -> Checkpoints:
     return self
 
-  def __exit__(self, *_) -> None:
+  def __exit__(self, *_: object) -> None:
     self._manager.close()
 
   def _checksum_file(self, step: int) -> pathlib.Path:

@@ -88,7 +88,7 @@ class Model:
 
 
 @nnx.jit
-def _logits(network, images, mean, std):
+def _logits(network: Any, images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
   return network(normalise(images, mean, std))
 
 
@@ -145,6 +145,6 @@ def _shapes(arrays: Any) -> Any:
 def read_architecture(record: Any) -> Architecture:
   """Reads any space's architecture. Raises UserError where no space knows it."""
   space = record.get('space') if isinstance(record, dict) else None
-  if space not in SPACES:
-    raise UserError(f"architecture: space {space!r} is not one of {', '.join(sorted(SPACES))}")
+  if not isinstance(space, str) or space not in SPACES:
+    raise UserError(f"architecture: space {space!r} is not one of {', '.join(sorted(SPACES))}, or a plugin's that was read")
   return SPACES[space].make().from_json(record)

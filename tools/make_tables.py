@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from enas_jax.compare.benchmark import TASKS
+from enas_jax.estimators.table import TASKS
 from enas_jax.spaces.nasbench101 import NasBench101Architecture, NasBench101Space
 from enas_jax.spaces.nasbench101_graph import OPERATIONS
 from enas_jax.spaces.nasbench201 import NasBench201Space

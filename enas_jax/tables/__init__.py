@@ -80,8 +80,7 @@ def find(space: SearchSpace[A], name: str | None = None) -> Table[A]:
 
   Args:
     space: the space that its rows are members of.
-    name: one that is known by name, or the path of a user's file. None: the first of the space that comes with the
-      package.
+    name: one that is known by name, or the path of a user's file. None: the first of the space that is known by name.
 
   Raises:
     UserError: there is none, it is of another space, or it cannot be read.

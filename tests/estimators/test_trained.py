@@ -467,7 +467,7 @@ def test_make_parts_the_data_as_the_config_says(user_error):
   with user_error('40 training images', 'config.training.batch_size=64', 'lower'):
     estimators.make(config, SPACE, make_dataset(), execution=Execution.default(), should_stop=lambda: False)
   config.estimator = 'oracle'
-  with user_error("config.estimator 'oracle'", "'trained'"):
+  with user_error("config.estimator 'oracle' is unknown; give one of table, trained"):
     estimators.make(config, SPACE, make_dataset(), execution=Execution.default(), should_stop=lambda: False)
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from enas_jax import get_config, tables
 from enas_jax.compare import benchmark
-from enas_jax.compare.benchmark import TASKS, Benchmark
+from enas_jax.compare.benchmark import Benchmark
+from enas_jax.estimators.table import TASKS
 from enas_jax.registry import check_methods
 from enas_jax.spaces import ChainArchitecture, ChainSpace, HasDepthAndWidth, SearchSpace
 from enas_jax.tables.chain_views import VIEWS, chain_view

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from enas_jax import tables
-from enas_jax.compare.benchmark import TASKS
+from enas_jax.estimators.table import TASKS
 from enas_jax.spaces import NasBench201Space
 from enas_jax.tables.table import ACCURACY
 

@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Int
 
 from enas_jax.families.chain import weights as weights_
 from enas_jax.families.chain.weights import BODIES, DOUBLE1, DOUBLE2, SITES, Capacity, Plan, Weights
+from enas_jax.families.loops import at, put, switch
 from enas_jax.families.planes import Planes, barrier, column, convolution, depthwise, pointwise, sums
 from enas_jax.networks.layers import EPSILON, MOMENTUM
 from enas_jax.spaces.chain import MIN_DEPTH, SEPARABLE, ChainArchitecture
@@ -184,7 +185,7 @@ class StackedChain:
     def run(branch: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
       return lambda z, affine, kernels: branch(jnp.maximum(_apply(affine, z), 0), kernels)
 
-    return _switch(choice, [run(b) for b in self._branches(site)], z, affine, _kernels(weights))
+    return switch(choice, [run(b) for b in self._branches(site)], z, affine, _kernels(weights))
 
   def _backward(self, site: str, gradient: Float[Array, 'D h w B'], after: Float[Array, 'D h w B'], moments: Weights, z: Planes,
                 affine: Float[Array, '2 C'], weights: Weights, choice: Int[Array, '']) -> tuple[Planes, Weights]:
@@ -198,26 +199,26 @@ class StackedChain:
         return barrier(jnp.where(y > 0, to_planes, 0)), to_kernels
       return pull
 
-    gradient, kernels = _switch(choice, [run(b) for b in self._branches(site)], gradient, z, affine, _kernels(weights))
+    gradient, kernels = switch(choice, [run(b) for b in self._branches(site)], gradient, z, affine, _kernels(weights))
     return gradient, {**kernels, **norm}
 
   def _stage(self, site: str, z: Planes, affine: Float[Array, '2 C'], weights: Weights, running: Weights,
              choice: Int[Array, ' L'], count: Int[Array, ''], limit: Int[Array, ''], inputs: Float[Array, 'L1 C H W B'],
              training: jax.Array | bool) -> tuple[Planes, Float[Array, '2 C'], Any, Weights]:
     """Runs the body layers of a stage. Kept for the way back: each layer's input with its affine form, and the moments."""
-    inputs = _put(inputs, 0, z)
-    affines = _put(jnp.zeros((len(inputs), *affine.shape)), 0, affine)
+    inputs = put(inputs, 0, z)
+    affines = put(jnp.zeros((len(inputs), *affine.shape)), 0, affine)
     moments = jax.tree.map(jnp.zeros_like, running)
 
     def layer(i: jax.Array, carry: Any) -> Any:
       z, affine, inputs, affines, moments, running = carry
-      own, before = _at(weights, i), _at(running, i)
+      own, before = at(weights, i), at(running, i)
       new = self._forward(site, z, affine, own, choice[i])
       new_affine, new_moments, after = self._norm(own, before, new, training)
       z, affine, after = self._where(i < count, (new, new_affine, after), (z, affine, before))
-      moments, running = (jax.tree.map(lambda stack, x: _put(stack, i, x), *pair)
+      moments, running = (jax.tree.map(lambda stack, x: put(stack, i, x), *pair)
                           for pair in ((moments, new_moments), (running, after)))
-      return z, affine, _put(inputs, i + 1, z), _put(affines, i + 1, affine), moments, running
+      return z, affine, put(inputs, i + 1, z), put(affines, i + 1, affine), moments, running
 
     carry = z, affine, inputs, affines, moments, running
     z, affine, inputs, affines, moments, running = jax.lax.fori_loop(0, limit, layer, carry)
@@ -231,9 +232,9 @@ class StackedChain:
       i = limit - 1 - step
       gradient, gradients = carry
       new, own = self._backward(
-          site, gradient, _at(inputs, i + 1), _at(moments, i), _at(inputs, i), _at(affines, i), _at(weights, i), choice[i])
+          site, gradient, at(inputs, i + 1), at(moments, i), at(inputs, i), at(affines, i), at(weights, i), choice[i])
       gradient, own = self._where(i < count, (new, own), (gradient, jax.tree.map(jnp.zeros_like, own)))
-      return gradient, jax.tree.map(lambda stack, x: _put(stack, i, x), gradients, own)
+      return gradient, jax.tree.map(lambda stack, x: put(stack, i, x), gradients, own)
 
     return jax.lax.fori_loop(0, limit, layer, (gradient, jax.tree.map(jnp.zeros_like, weights)))
 
@@ -300,15 +301,3 @@ def _kernels(weights: Weights) -> Weights:
 
 def _centre(kernel: jax.Array, margin: int) -> jax.Array:
   return kernel[margin:len(kernel) - margin, margin:len(kernel) - margin]
-
-
-def _switch(choice: Int[Array, ''], branches: list[Callable[..., Any]], *operands: Any) -> Any:
-  return branches[0](*operands) if len(branches) == 1 else jax.lax.switch(choice, branches, *operands)
-
-
-def _at(tree: Any, index: jax.Array) -> Any:
-  return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 0, keepdims=False), tree)
-
-
-def _put(stack: jax.Array, index: Any, x: jax.Array) -> jax.Array:
-  return jax.lax.dynamic_update_index_in_dim(stack, x.astype(stack.dtype), index, 0)
