@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     'Architecture', 'Dataset', 'Evaluation', 'Model', 'Needs', 'Request', 'Result', 'Schedule', 'Stopped', 'Task', 'UserError',
-    'data', 'estimators', 'families', 'get_config', 'load', 'loop', 'networks', 'plugins', 'predictors', 'run', 'spaces', 'strategies',
-    'tables',
+    'data', 'estimators', 'families', 'get_config', 'load', 'loop', 'networks', 'plugins', 'predictors', 'run', 'spaces',
+    'strategies', 'tables',
 ]
 
 _MODULES = ('data', 'estimators', 'families', 'loop', 'networks', 'plugins', 'predictors', 'spaces', 'strategies', 'tables')

@@ -49,7 +49,8 @@ class Model:
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.shape[1:] != self.task.image_shape:
       raise UserError(f'images are {images.dtype} {list(images.shape)}; give uint8 [N, {str(list(self.task.image_shape))[1:]}')
-    chunks = [_logits(self.network, images[i:i + BATCH], self.mean, self.std) for i in range(0, len(images), BATCH)]
+    statistics = jax.numpy.asarray(self.mean), jax.numpy.asarray(self.std)
+    chunks = [_logits(self.network, jax.numpy.asarray(images[i:i + BATCH]), *statistics) for i in range(0, len(images), BATCH)]
     return np.concatenate([np.asarray(c) for c in chunks]) if chunks else np.zeros((0, self.task.num_classes), np.float32)
 
   def predict(self, images: np.ndarray) -> np.ndarray:

@@ -5,12 +5,12 @@ import sys
 
 import numpy as np
 import pytest
-from run_records import image_part, ledger, read, same_run
+from support.run_records import image_part, ledger, read, same_run
 
 import enas_jax
 from enas_jax import data
 
-pytest_plugins = ['search_fixtures']
+pytest_plugins = ['support.search_fixtures']
 
 TABLE = {'space': 'nasbench201', 'estimator': 'table', 'epochs.first': 200, 'strategy': 'random', 'budget.evaluations': 40}
 README_TRAINED = '''
@@ -155,7 +155,7 @@ import jax
 BEFORE
 import numpy as np
 sys.path.insert(0, {str(__file__.rpartition('/')[0])!r})
-from run_records import image_part
+from support.run_records import image_part
 import enas_jax
 enas_jax.run({tiny}, data=image_part(200, np.random.default_rng(0)), train=False)
 '''

@@ -8,11 +8,11 @@ import subprocess
 import numpy as np
 import pytest
 from PIL import Image
-from run_records import files, image_part, ledger, write_images
+from support.run_records import files, image_part, ledger, write_images
 
 from enas_jax.workdir import Workdir
 
-pytest_plugins = ['search_fixtures']
+pytest_plugins = ['support.search_fixtures']
 
 WAY_OUT = re.compile(r'; \w|is not one of|is not a|is missing: |is empty: |did you mean ')
 CHAIN = {'space': 'chain', 'version': 1, 'width': 2, 'operations': '010', 'kernels': '353'}

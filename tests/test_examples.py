@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from run_records import read, write_images
+from support.run_records import read, write_images
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / 'examples'
 

@@ -1,23 +1,23 @@
 """Results are what they were, to the last bit: digests in golden.json of runs before the code was laid out anew.
 
 A search on a table is arithmetic on the host and the same everywhere. What is trained depends, in its last bits, on the version
-of XLA and the machine: digests of others than those in golden.json are skipped. tests/golden_runs.py makes them.
+of XLA and the machine: digests of others than those in golden.json are skipped. tests/support/golden_runs.py makes them.
 """
 import json
 import os
 import pathlib
 import shutil
 
-import golden_runs
 import pytest
-from run_records import ledger, read
+from support import golden_runs
+from support.run_records import ledger, read
 
 GOLDEN = json.loads(golden_runs.GOLDEN.read_text())
 OLD = pathlib.Path(__file__).parent / 'old_workdir'
 # What the old workdir was started with, beside the defaults of its time.
 OLD_SETTINGS = (
-    'chain.min_depth=3', 'chain.max_depth=4', 'chain.min_width=2', 'chain.max_width=3', 'chain.width_step=1', 'chain.kernels=(3,)',
-    'epochs.first=1', 'epochs.per_layer=0', 'epochs.micro=1', 'epochs.final=1', 'egnas.micro_replicates=1',
+    'chain.min_depth=3', 'chain.max_depth=4', 'chain.min_width=2', 'chain.max_width=3', 'chain.width_step=1',
+    'chain.kernels=(3,)', 'epochs.first=1', 'epochs.per_layer=0', 'epochs.micro=1', 'epochs.final=1', 'egnas.micro_replicates=1',
     'training.batch_size=250', 'egnas.window=2')
 
 

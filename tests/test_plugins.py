@@ -6,13 +6,13 @@ import sys
 import textwrap
 
 import pytest
-from run_records import ledger, read
+from support.run_records import ledger, read
 
 from enas_jax import cli, estimators, fields, plugins, spaces, strategies, tables
 from enas_jax.compare import __main__ as compare
 from enas_jax.config import get_config
 
-pytest_plugins = ['search_fixtures']
+pytest_plugins = ['support.search_fixtures']
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / 'examples'
 STRATEGY = '''

@@ -8,7 +8,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from run_records import files, ledger, read, same_run
+from support.run_records import files, ledger, read, same_run
 
 from enas_jax import data, search
 from enas_jax.errors import Stopped
@@ -16,7 +16,7 @@ from enas_jax.progress import Progress
 from enas_jax.training import slots
 from enas_jax.workdir import Workdir
 
-pytest_plugins = ['search_fixtures']
+pytest_plugins = ['support.search_fixtures']
 
 KILLS = 5
 FINAL = 'final training of'

@@ -5,8 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
-from run_records import files, ledger, read, same_run, same_training
-from synthetic_estimator import estimate
+from support.run_records import files, ledger, read, same_run, same_training
+from support.synthetic_estimator import estimate
 
 import enas_jax
 from enas_jax import data, estimators, search
@@ -15,7 +15,7 @@ from enas_jax.progress import Progress
 from enas_jax.types import Evaluation
 from enas_jax.workdir import Workdir
 
-pytest_plugins = ['search_fixtures']
+pytest_plugins = ['support.search_fixtures']
 
 HALVING = {  # Three candidates of unequal layers: one program.
     'halving.candidates': 3, 'chain.max_depth': 4, 'chain.kernels': (3,), 'epochs.first': 3, 'epochs.final': 1}

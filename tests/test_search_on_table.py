@@ -1,14 +1,14 @@
 """A search whose candidates are looked up in a table: only its last act, the training of the winner, would take time."""
 import numpy as np
 import pytest
-from run_records import ledger
+from support.run_records import ledger
 
 from enas_jax import data, search, tables
 from enas_jax.progress import Progress
 from enas_jax.spaces import NasBench201Space
 from enas_jax.workdir import Workdir
 
-pytest_plugins = ['search_fixtures']
+pytest_plugins = ['support.search_fixtures']
 
 SETTINGS = {'estimator': 'table', 'space': 'nasbench201', 'strategy': 'random', 'epochs.first': 200, 'budget.evaluations': 40}
 

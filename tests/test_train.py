@@ -4,12 +4,12 @@ import shutil
 
 import numpy as np
 import pytest
-from run_records import files, read, same_training
+from support.run_records import files, read, same_training
 
 import enas_jax
 from enas_jax import data
 
-pytest_plugins = ['search_fixtures']
+pytest_plugins = ['support.search_fixtures']
 
 BY_HAND = {'space': 'chain', 'version': 1, 'width': 1, 'operations': '0000', 'kernels': '3333'}
 

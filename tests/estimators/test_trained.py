@@ -8,7 +8,7 @@ import threading
 import jax
 import numpy as np
 import pytest
-from asking import OUT_OF_MEMORY, answers, chain, chains, estimator_by, result, stopped
+from support.asking import OUT_OF_MEMORY, answers, chain, chains, estimator_by, result, stopped
 
 from enas_jax import estimators
 from enas_jax.config import get_config
@@ -22,7 +22,7 @@ from enas_jax.spaces import ChainArchitecture, ChainSpace
 from enas_jax.training import slots, slots_engine
 from enas_jax.types import Request, Schedule
 
-pytest_plugins = ['training_fixtures']
+pytest_plugins = ['support.training_fixtures']
 SPACE = ChainSpace()
 ONE = tuple(jax.devices()[:1])
 

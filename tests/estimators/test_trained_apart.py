@@ -4,8 +4,8 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from asking import OUT_OF_MEMORY, answers, estimator_by, result, stopped
-from line_space import LineSpace, line
+from support.asking import OUT_OF_MEMORY, answers, estimator_by, result, stopped
+from support.line_space import LineSpace, line
 
 from enas_jax.errors import Stopped
 from enas_jax.networks import build
@@ -14,7 +14,7 @@ from enas_jax.training.host_loop import Epoch
 from enas_jax.training.module_program import ModuleProgram
 from enas_jax.types import Request, Schedule
 
-pytest_plugins = ['training_fixtures']
+pytest_plugins = ['support.training_fixtures']
 
 
 def estimate_lines(data, requests, *, space=None, **options):

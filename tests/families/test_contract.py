@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from asking import answers, chain, chains, estimator_by, result
 from flax import nnx
-from line_family import LineFamily
-from line_space import LineSpace, line
+from support.asking import answers, chain, chains, estimator_by, result
+from support.line_family import LineFamily
+from support.line_space import LineSpace, line
 
 from enas_jax import families
 from enas_jax.families.chain.packing import Packing
@@ -18,7 +18,7 @@ from enas_jax.spaces import ChainSpace
 from enas_jax.training.layout import Execution
 from enas_jax.training.slots_engine import SlotsEngine
 
-pytest_plugins = ['training_fixtures']
+pytest_plugins = ['support.training_fixtures']
 
 TOLERANCE = 1e-4  # Of losses, gradients and statistics of size 1 in float32.
 PACKING = Packing(widths=(3,), mixed_widths=(3,), depths=(7,))
@@ -34,7 +34,7 @@ every_family = pytest.mark.parametrize(('make', 'space', 'requests'), FAMILIES.v
 def batch(task, size=6):
   rng = np.random.default_rng(7)
   images = rng.normal(size=(size, *task.image_shape)).astype(np.float32)
-  return images, rng.integers(task.num_classes, size=size).astype(np.int32)
+  return jnp.asarray(images), jnp.asarray(rng.integers(task.num_classes, size=size), jnp.int32)
 
 
 def module(architecture, task):
@@ -142,7 +142,7 @@ def test_it_predicts_costs_and_says_why(make, space, requests, data):
 
 
 def test_a_family_of_ones_own_is_found_by_its_space(data):
-  """tests/line_family.py registers it; nothing in training/ or estimators/ knows of lines."""
+  """tests/support/line_family.py registers it; nothing in training/ or estimators/ knows of lines."""
   family = families.of(LineSpace(), data.task, batch_size=8, steps=10, platform='cpu')
   assert isinstance(family, LineFamily)
   assert isinstance(estimator_by(LineSpace(), data, family=family)._engine, SlotsEngine)

@@ -149,5 +149,5 @@ def test_the_shifts_have_no_convolution_and_work_under_vmap(name):
   several = np.stack([inputs, 2 * inputs]), np.stack([kernel, -kernel])
   many = jax.jit(jax.vmap(both('shifts')))(*several)
   for i in range(2):
-    for value, right in zip(many, both('xla')(several[0][i], several[1][i]), strict=True):
+    for value, right in zip(many, both('xla')(*(jnp.asarray(x[i]) for x in several)), strict=True):
       np.testing.assert_allclose(value[i], right, rtol=TOLERANCE, atol=TOLERANCE)

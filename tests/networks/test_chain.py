@@ -8,8 +8,8 @@ import types
 import jax
 import numpy as np
 import pytest
-from counting import num_params, traced_macs
 from flax import nnx
+from support.counting import num_params, traced_macs
 
 from enas_jax.networks import build
 from enas_jax.networks.chain import ChainNetwork, Convolution, SeparableConvolution

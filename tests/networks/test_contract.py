@@ -10,23 +10,23 @@ import jax
 import jax.extend.core
 import numpy as np
 import pytest
-from counting import num_params, traced_macs
 from flax import nnx
+from support.counting import num_params, traced_macs
 
 from enas_jax import spaces
 from enas_jax.networks import HasTrainingLogits, build
 from enas_jax.spaces import (
-    ChainArchitecture,
-    ChainSpace,
-    DartsArchitecture,
-    DartsSpace,
-    NasBench101Space,
-    NasBench201Architecture,
-    NasBench201Space,
-    NasBenchMacroArchitecture,
-    NasBenchMacroSpace,
-    NatsSizeArchitecture,
-    NatsSizeSpace,
+  ChainArchitecture,
+  ChainSpace,
+  DartsArchitecture,
+  DartsSpace,
+  NasBench101Space,
+  NasBench201Architecture,
+  NasBench201Space,
+  NasBenchMacroArchitecture,
+  NasBenchMacroSpace,
+  NatsSizeArchitecture,
+  NatsSizeSpace,
 )
 from enas_jax.types import Task
 

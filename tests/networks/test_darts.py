@@ -6,8 +6,8 @@ import math
 import jax
 import numpy as np
 import pytest
-from counting import traced_macs
 from flax import nnx
+from support.counting import traced_macs
 
 from enas_jax.data.augment import Augmentation
 from enas_jax.data.dataset import ImageSet

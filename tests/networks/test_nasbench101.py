@@ -4,8 +4,8 @@ import math
 import jax
 import numpy as np
 import pytest
-from counting import num_params, traced_macs
 from flax import nnx
+from support.counting import num_params, traced_macs
 
 from enas_jax.networks.nasbench101 import ConvolutionNormReLU, NasBench101Network
 from enas_jax.spaces.nasbench101 import NasBench101Space

@@ -5,8 +5,8 @@ from unittest import mock
 import jax
 import numpy as np
 import pytest
-from counting import num_params
 from flax import nnx
+from support.counting import num_params
 
 from enas_jax.networks.nasbench201 import NasBench201Network
 from enas_jax.spaces.nasbench201 import NasBench201Architecture

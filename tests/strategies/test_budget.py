@@ -1,5 +1,5 @@
 import pytest
-from synthetic_estimator import strategy_with
+from support.synthetic_estimator import strategy_with
 
 from enas_jax.errors import UserError
 from enas_jax.strategies.budget import FREE_LIMIT, Budget, Spent

@@ -3,7 +3,7 @@ import functools
 import json
 
 import pytest
-from synthetic_estimator import PUBLISHED, SPACE, TASK, config_with, estimate, play
+from support.synthetic_estimator import PUBLISHED, SPACE, TASK, config_with, estimate, play
 
 from enas_jax import strategies
 from enas_jax.errors import UserError

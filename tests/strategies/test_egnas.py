@@ -5,7 +5,7 @@ import functools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_estimator import PUBLISHED, SPACE, TASK, estimate, noise, play, strategy_with
+from support.synthetic_estimator import PUBLISHED, SPACE, TASK, estimate, noise, play, strategy_with
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.chain import ChainArchitecture

@@ -3,7 +3,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from synthetic_estimator import PUBLISHED, SPACE, TASK, config_with
+from support.synthetic_estimator import PUBLISHED, SPACE, TASK, config_with
 
 from enas_jax import settings
 from enas_jax.errors import UserError

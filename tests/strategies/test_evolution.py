@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic_estimator import SPACE, TASK, estimate, play, strategy_with
+from support.synthetic_estimator import SPACE, TASK, estimate, play, strategy_with
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.chain import ChainArchitecture, ChainSpace

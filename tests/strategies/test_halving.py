@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_estimator import SPACE, estimate, play, strategy_with
+from support.synthetic_estimator import SPACE, estimate, play, strategy_with
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.chain import ChainSpace

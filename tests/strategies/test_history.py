@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from synthetic_estimator import SPACE, estimate
+from support.synthetic_estimator import SPACE, estimate
 
 from enas_jax.spaces.chain import ChainSpace
 from enas_jax.strategies.budget import Budget, Spent

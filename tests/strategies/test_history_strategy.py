@@ -2,7 +2,7 @@
 import dataclasses
 
 import pytest
-from synthetic_estimator import estimate, play, strategy_with
+from support.synthetic_estimator import estimate, play, strategy_with
 
 from enas_jax.strategies import STRATEGIES, History, HistoryStrategy, Memoryless, draw_new
 from enas_jax.strategies.history_strategy import HistoryState

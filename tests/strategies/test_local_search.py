@@ -2,7 +2,7 @@ import functools
 import itertools
 
 import pytest
-from synthetic_estimator import SPACE, estimate, play, strategy_with
+from support.synthetic_estimator import SPACE, estimate, play, strategy_with
 
 from enas_jax.spaces.chain import ChainSpace
 from enas_jax.types import Evaluation, Request

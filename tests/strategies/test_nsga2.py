@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic_estimator import SPACE, estimate, play, strategy_with
+from support.synthetic_estimator import SPACE, estimate, play, strategy_with
 
 from enas_jax.spaces.chain import ChainArchitecture, ChainSpace
 from enas_jax.strategies.history import History

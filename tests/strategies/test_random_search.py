@@ -1,7 +1,7 @@
 import dataclasses
 
 import pytest
-from synthetic_estimator import SPACE, estimate, play, strategy_with
+from support.synthetic_estimator import SPACE, estimate, play, strategy_with
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.chain import ChainSpace

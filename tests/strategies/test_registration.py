@@ -2,7 +2,7 @@
 import dataclasses
 
 import pytest
-from synthetic_estimator import SPACE, TASK, config_with, estimate, play, strategy_with
+from support.synthetic_estimator import SPACE, TASK, config_with, estimate, play, strategy_with
 
 from enas_jax import registry, settings, strategies
 from enas_jax.strategies import HistoryStrategy, Memoryless, Needs, TableFacts, breed_new, draw_new

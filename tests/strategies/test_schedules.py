@@ -1,6 +1,6 @@
 """The architecture-aware epochs, against the published table (papers/egnas.md, section 3.3)."""
 import pytest
-from synthetic_estimator import config_with
+from support.synthetic_estimator import config_with
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.chain import ChainArchitecture, ChainSpace

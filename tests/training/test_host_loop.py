@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from line_space import Line, LineNetwork
+from support.line_space import Line, LineNetwork
 
 from enas_jax.data.augment import augment, normalise
 from enas_jax.networks import build
@@ -23,7 +23,7 @@ from enas_jax.training.schedule import images_an_epoch, learning_rate, progress,
 from enas_jax.training.state import Hyperparameters, Snapshot, optimizer
 from enas_jax.types import Request, Schedule
 
-pytest_plugins = ['training_fixtures']
+pytest_plugins = ['support.training_fixtures']
 SEED = 5
 TOLERANCE = 1e-5  # Of losses and weights of size 1 after at most 9 steps in float32; measured: 3e-7.
 

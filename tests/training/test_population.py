@@ -20,7 +20,7 @@ from enas_jax.training.population import Control, PopulationProgram
 from enas_jax.training.state import Hyperparameters
 from enas_jax.types import Request, Schedule
 
-pytest_plugins = ['training_fixtures']
+pytest_plugins = ['support.training_fixtures']
 COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'collective-permute', 'all-to-all', 'collective-broadcast')
 
 

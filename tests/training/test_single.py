@@ -4,9 +4,9 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from asking import chain, chains, estimator_by
 from flax import nnx
-from line_space import line
+from support.asking import chain, chains, estimator_by
+from support.line_space import line
 
 from enas_jax.data.augment import normalise
 from enas_jax.spaces import ChainSpace
@@ -15,7 +15,7 @@ from enas_jax.training.layout import Execution
 from enas_jax.training.population import PopulationProgram
 from enas_jax.training.single import single_training
 
-pytest_plugins = ['training_fixtures']
+pytest_plugins = ['support.training_fixtures']
 EXECUTION = Execution.default()
 
 

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import optax
 import pytest
-from asking import chain, stopped
 from flax import nnx
+from support.asking import chain, stopped
 
 from enas_jax.data.augment import augment, normalise
 from enas_jax.errors import Stopped
@@ -21,7 +21,7 @@ from enas_jax.training.layout import Layout
 from enas_jax.training.slots import Usage, train_in_slots, train_one
 from enas_jax.training.state import Snapshot
 
-pytest_plugins = ['training_fixtures']
+pytest_plugins = ['support.training_fixtures']
 SEED = 5
 TOLERANCE = 1e-4  # Of losses and weights of size 1 after at most 9 steps in float32.
 

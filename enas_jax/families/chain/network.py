@@ -171,11 +171,12 @@ class StackedChain:
 
     def branch(operation: int, size: int, planes: Planes, kernels: Weights) -> Float[Array, 'D h w B']:
       margin = (self.capacity.kernel - size) // 2
+      inner = slice(margin, margin + size)
       kernels = jax.tree.map(lambda x: x.astype(self.dtype), kernels)
       if operation == SEPARABLE:
-        kernel = _centre(kernels['depthwise'], margin)
+        kernel = kernels['depthwise'][inner, inner]
         return barrier(pointwise(depthwise(planes, kernel, stride, self.lowering), kernels['pointwise']))
-      return barrier(convolution(planes, _centre(kernels['convolution'], margin), stride, self.lowering))
+      return barrier(convolution(planes, kernels['convolution'][inner, inner], stride, self.lowering))
 
     return [functools.partial(branch, operation, size) for operation, size in self.capacity.branches]
 
@@ -297,7 +298,3 @@ def _apply(affine: Float[Array, '2 C'], z: Planes) -> Planes:
 
 def _kernels(weights: Weights) -> Weights:
   return {name: x for name, x in weights.items() if name not in ('scale', 'bias')}
-
-
-def _centre(kernel: jax.Array, margin: int) -> jax.Array:
-  return kernel[margin:len(kernel) - margin, margin:len(kernel) - margin]

@@ -132,7 +132,7 @@ def plan_packing(space: ChainSpace, task: Task, *, batch_size: int, steps: int, 
 
 
 def _least(widths: Sequence[int], seconds: Mapping[int, float], compiling: float) -> tuple[int, ...]:
-  """Returns the programs' widths with the least sum of `seconds` at the padded width, over all widths, and `compiling` for each."""
+  """Returns the programs' widths with the least sum of `seconds` at the padded widths, and of `compiling` for each program."""
   none: list[tuple[float, tuple[int, ...]]] = [(math.inf, ())] * (len(widths) + 1)
   none[0] = 0.0, ()
   best = none  # With at most so many programs, for the narrowest n widths: their cost, and the programs' widths.

@@ -6,11 +6,11 @@ import sys
 from unittest import mock
 
 import pytest
-from compiled_once import compiled_once
-from run_records import write_images
 
 from enas_jax import cli, get_config, search, train
 from enas_jax.training import single, slots_engine
+from support.compiled_once import compiled_once
+from support.run_records import write_images
 
 SETTINGS = {  # Every setting that matters here, whatever the defaults are.
     'training.batch_size': 32, 'training.learning_rate': 0.1,

@@ -2,8 +2,6 @@
 import jax
 import numpy as np
 import pytest
-from asking import chain, chains
-from compiled_once import compiled_once
 
 from enas_jax.data.augment import Augmentation
 from enas_jax.data.dataset import ImageSet
@@ -14,6 +12,8 @@ from enas_jax.training.layout import Execution, Layout
 from enas_jax.training.module_program import ModuleProgram
 from enas_jax.training.state import TrainingData
 from enas_jax.types import Request, Schedule, Task
+from support.asking import chain, chains
+from support.compiled_once import compiled_once
 
 
 def image_part(count, rng):

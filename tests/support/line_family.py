@@ -5,10 +5,10 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from line_space import Line
 
 from enas_jax.families import register
 from enas_jax.families.autodiff import AutodiffNetwork
+from support.line_space import Line
 
 MOMENTUM, EPSILON = 0.99, 1e-5  # Flax's defaults.
 
@@ -40,7 +40,7 @@ class StackedLine(AutodiffNetwork):
     extra = self.width - architecture.width
 
     def pad(path, x):
-      rows = {'first': [(0, 0), (0, extra)][2 - x.ndim:], 'norm': [(0, extra)], 'head': [(0, extra * (x.ndim == 2)), (0, 0)][:x.ndim]}
+      rows = {'first': [(0, 0), (0, extra)][2 - x.ndim:], 'norm': [(0, extra)], 'head': [(0, extra), (0, 0)][2 - x.ndim:]}
       return np.pad(np.asarray(x), rows[path[0].key])
 
     return tuple(jax.tree_util.tree_map_with_path(pad, tree) for tree in (params, stats))

@@ -1,10 +1,11 @@
 """Digests of what runs leave behind, to tell whether a change of the code changed a result by a single bit.
 
-    python tests/golden_runs.py [--default]      prints the digests of this machine, as golden.json has them; with --default also
-                                                 those of the default search, which takes minutes
+    (cd tests && python -m support.golden_runs [--default])
 
-Everything goes through the command line, so that it does not matter how the code is laid out. Training on a CPU is repeatable to
-the last bit for one version of XLA, one kind of processor and one number of cores; `kind_of_machine` names these three.
+prints the digests of this machine as golden.json has them; with --default also those of the default search: minutes.
+
+Everything goes through the command line, so that it does not matter how the code is laid out. Training on a CPU is repeatable
+to the last bit for one version of XLA, one kind of processor and one number of cores; `kind_of_machine` names these three.
 """
 import hashlib
 import importlib.metadata
@@ -18,9 +19,10 @@ import sys
 import tempfile
 
 import numpy as np
-from run_records import ledger, read, timeless, write_images
 
-GOLDEN = pathlib.Path(__file__).parent / 'golden.json'
+from support.run_records import ledger, read, timeless, write_images
+
+GOLDEN = pathlib.Path(__file__).parents[1] / 'golden.json'
 SMALL = (  # A search of seconds: 8 x 8 images, chains of depth 3 and 4.
     'training.batch_size=32', 'training.learning_rate=0.1', 'chain.min_depth=3', 'chain.max_depth=4', 'chain.min_width=1',
     'chain.max_width=2', 'chain.width_step=1', 'chain.kernels=(3,)', 'epochs.first=1', 'epochs.per_layer=1',
@@ -64,7 +66,8 @@ def trained(strategy, folder):
 def compared(space, folder):
   """Digests of the trials of a comparison on a table, by strategy."""
   strategies = COMPARED[space]
-  command('compare', f'--workdir={folder}', f'--space={space}', '--trials=2', '--queries=60', f"--strategies={','.join(strategies)}")
+  command('compare', f'--workdir={folder}', f'--space={space}', '--trials=2', '--queries=60',
+          f"--strategies={','.join(strategies)}")
   trials = {s: [read(folder, f"trials/{s.replace(':', '-')}-{seed}.json") for seed in (0, 1)] for s in strategies}
   return {strategy: _digest(timeless(records)) for strategy, records in trials.items()}
 
@@ -86,7 +89,8 @@ def digests(workdir):
     array = np.asarray(leaf[...])
     weights.update(f'{path} {array.dtype} {array.shape}'.encode() + array.tobytes())
   entries = sorted(ledger(workdir), key=lambda entry: entry['key'])
-  return {'ledger': _digest(entries), 'result': _digest(timeless(read(workdir, 'result.json'))), 'weights': weights.hexdigest()[:16]}
+  result = timeless(read(workdir, 'result.json'))
+  return {'ledger': _digest(entries), 'result': _digest(result), 'weights': weights.hexdigest()[:16]}
 
 
 def _digest(record):
