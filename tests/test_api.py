@@ -1,4 +1,5 @@
 """The front door: what `import enas_jax` costs and lists, and a search from Python."""
+import pathlib
 import re
 import subprocess
 import sys
@@ -13,16 +14,9 @@ from enas_jax import data
 pytest_plugins = ['support.search_fixtures']
 
 TABLE = {'space': 'nasbench201', 'estimator': 'table', 'epochs.first': 200, 'strategy': 'random', 'budget.evaluations': 40}
-README_TRAINED = '''
-import enas_jax
-result = enas_jax.run({settings}, data=(images, labels))
-predicted = result.model.predict(images)
-'''
-README_TABLE = '''
-import enas_jax
-result = enas_jax.run({'space': 'nasbench201', 'estimator': 'table', 'epochs.first': 200, 'strategy': 'random'}, train=False)
-print(result.architecture, result.accuracy)
-'''
+README = (pathlib.Path(__file__).parents[1] / 'README.md').read_text()
+README_TRAINED, README_TABLE = re.findall(r'```python\n(import enas_jax\n\nresult = .*?)```', README, re.DOTALL)
+README_SETTINGS = "{'strategy': 'random', 'budget.evaluations': 8}"
 
 
 @pytest.fixture
@@ -174,7 +168,7 @@ def test_statements_that_the_readme_shows(runner, tiny):
   images, labels = arrays()
   names = {'images': images, 'labels': labels}
   with runner.compiled_once():
-    exec(README_TRAINED.format(settings=tiny), names)
+    exec(README_TRAINED.replace(README_SETTINGS, repr(tiny)), names)
   assert names['predicted'].shape == labels.shape
   exec(README_TABLE, names)
   assert names['result'].accuracy > 0.85
