@@ -44,7 +44,7 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdi
     UserError: bad settings, or the training diverged.
   """
   check_seed(config.seed)
-  space = spaces.make(config)
+  space = spaces.make(config, architecture.to_json()['space'])  # Its own: an architecture from elsewhere may be of another.
   request = final_request(architecture, config)
   every_epoch = request.schedule.best_epoch
   started = time.monotonic()

@@ -38,6 +38,7 @@ def arrays(count=200):
   return images, labels
 
 
+@pytest.mark.smoke
 def test_importing_it_is_quick():
   """Under 0.1 s, the least of three: what takes long is imported when it is asked for."""
   code = '''
@@ -50,6 +51,7 @@ assert not {'jax', 'numpy', 'ml_collections', 'absl'} & set(sys.modules)
   assert min(float(python(code)) for _ in range(3)) < 0.1
 
 
+@pytest.mark.smoke
 def test_all_that_is_listed_is_there_and_nothing_else_is_promised():
   assert dir(enas_jax) == sorted(enas_jax.__all__) == sorted(set(enas_jax.__all__))
   for name in enas_jax.__all__:
@@ -155,10 +157,10 @@ enas_jax.run({tiny}, data=image_part(200, np.random.default_rng(0)), train=False
 '''
   clean = 'import os\nos.environ.pop("JAX_NUM_CPU_DEVICES", None)\nos.environ.pop("XLA_FLAGS", None)\n'
   cores = enas_jax.machine.usable_cores()
-  assert f'{cores} cpu device' in python(clean + code.replace('BEFORE', ''))
+  assert f'{cores} CPU device' in python(clean + code.replace('BEFORE', ''))
   late = python(clean + code.replace('BEFORE', 'jax.devices()'))
   said = f'has 1 CPU device, so candidates train on 1 of {cores} cores; call enas_jax.run before other JAX code'
-  assert '1 cpu device' in late and (said in late) == (cores > 1)
+  assert '1 CPU device trains' in late and (said in late) == (cores > 1)
 
 
 def test_statements_that_the_readme_shows(runner, tiny):

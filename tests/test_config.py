@@ -10,6 +10,7 @@ from enas_jax.config import get_config
 from enas_jax.registry import Registry
 from enas_jax.strategies import STRATEGIES
 
+pytestmark = pytest.mark.smoke
 STORED = json.loads(pathlib.Path(__file__).with_name('config_fields.json').read_text())
 
 

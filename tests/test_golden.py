@@ -32,6 +32,7 @@ def stored(*path):
   return found
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize('space', golden_runs.COMPARED)
 def test_strategies_ask_a_table_for_what_they_asked_before(space, tmp_path):
   assert golden_runs.compared(space, tmp_path) == GOLDEN['compared'][space]

@@ -8,6 +8,8 @@ from enas_jax.errors import Stopped
 from enas_jax.tables.estimator import TableEstimator
 from enas_jax.types import Task
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.fixture
 def random():

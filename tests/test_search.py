@@ -153,7 +153,7 @@ def test_on_two_devices_with_two_slots_each_it_is_the_same(runner, tmp_path):
   """A whole rung trains at once: on one device one after the other, or all beside each other."""
   assert runner.here('search', tmp_path / 'one', strategy='halving', **HALVING) == 0
   out = runner.process('search', tmp_path / 'two', '--slots=2', devices=2, strategy='halving', **HALVING)
-  assert '2 cpu devices, 2 candidates each in turn' in out
+  assert '2 CPU devices train 2 candidates in turn each' in out
   one, two = (sorted(ledger(tmp_path / workdir), key=str) for workdir in ('one', 'two'))
   assert one == two and len(one) == 4
   same_training(tmp_path / 'one', tmp_path / 'two')

@@ -29,6 +29,7 @@ def trained(runner, undisturbed, tmp_path_factory):
   return workdir
 
 
+@pytest.mark.smoke
 def test_an_architecture_written_by_hand(runner, by_hand, tmp_path):
   """It may lie outside the search's own space."""
   assert runner.here('train', tmp_path / 'w', by_hand, **{'epochs.final': 2, 'seed': 3}) == 0
@@ -38,6 +39,17 @@ def test_an_architecture_written_by_hand(runner, by_hand, tmp_path):
   model = enas_jax.load(tmp_path / 'w')
   assert np.mean(model.predict(dataset.test.images) == dataset.test.labels) == result['test_accuracy']
   assert not (tmp_path / 'w' / 'ledger.jsonl').exists()
+
+
+@pytest.mark.slow
+def test_an_architecture_of_another_space_than_the_settings_name(runner, tmp_path):
+  file = tmp_path / 'cell.json'
+  cell = '|nor_conv_1x1~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|'
+  record = {'space': 'nasbench201', 'version': 1, 'cell': cell, 'channels': 2, 'cells': 1}
+  file.write_text(json.dumps(record))
+  assert runner.here('train', tmp_path / 'w', f'--architecture={file}', **{'epochs.final': 1}) == 0
+  result = read(tmp_path / 'w', 'result.json')
+  assert result['architecture'] == record and result['params'] > 0
 
 
 def test_a_searchs_final_training_is_repeated_bit_for_bit(undisturbed, trained):

@@ -76,8 +76,12 @@ if TYPE_CHECKING:  # A checker then names the method in which a space departs fr
   _DARTS: SearchSpace[DartsArchitecture] = DartsSpace()
 
 
-def make(config: Any) -> SearchSpace[Any]:
-  """Returns the space `config.space` with the settings that stand under its name. Raises UserError for an unknown one."""
-  entry = SPACES.find(config.space)
+def make(config: Any, name: str | None = None) -> SearchSpace[Any]:
+  """Returns the space `name`, by default `config.space`, with the settings that stand under its name.
+
+  Raises:
+    UserError: there is none of this name, or it refuses its settings.
+  """
+  entry = SPACES.find(config.space if name is None else name)
   space: SearchSpace[Any] = read(entry.settings, config[entry.name])
   return space

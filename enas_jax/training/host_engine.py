@@ -29,6 +29,7 @@ class HostEngine:
   def __init__(self, resources: Resources):
     self.resources = resources
     self._programs = Programs(resources.should_stop)
+    self._told: dict[Hashable, float] = {}  # Seconds of compiling by program that an outcome has already.
 
   def train(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
     """Yields (index, outcome) as candidates end."""
@@ -53,9 +54,9 @@ class HostEngine:
     """Says how many programs there are, and the seconds of compiling them."""
     return self._programs.report()
 
-  def run(self, program: ModuleProgram, group: Group, waited: float) -> Iterator[tuple[int, Outcome]]:
+  def run(self, name: Hashable, program: ModuleProgram, group: Group, waited: float) -> Iterator[tuple[int, Outcome]]:
     """Trains replicates of one architecture, to the end of the longest schedule."""
-    start, spent_before = time.perf_counter(), program.compile_seconds
+    start = time.perf_counter()
     requests, resources = list(group.values()), self.resources
     epochs, most = [], max(request.schedule.trained_epochs for request in requests)
     for _, epoch in train(program, requests, seed=resources.seed, should_stop=resources.should_stop):
@@ -65,7 +66,8 @@ class HostEngine:
           break  # Finished: kept even if a stop was asked for meanwhile.
       if epoch is None or resources.should_stop():
         raise Stopped
-    compiling = waited + (program.compile_seconds - spent_before) / len(group)  # A smaller batch compiles at its first use.
+    spent = program.compile_seconds  # Now, as a last, smaller batch compiles at its first use.
+    compiling, self._told[name] = (spent - self._told.get(name, 0.0)) / len(group), spent
     seconds = waited + (time.perf_counter() - start) / len(group)
     for k, (index, request) in enumerate(group.items()):
       results = tuple(EpochResult(float(e.loss[k]), float(e.train_accuracy[k]), float(e.score[k]))
@@ -94,7 +96,7 @@ class _HostRung:
     return shortage(program.memory_bytes, self.engine.resources.memory_limit)
 
   def run(self, program: ModuleProgram, group: Group, waited: float) -> Iterator[tuple[int, Outcome]]:
-    return self.engine.run(program, group, waited)
+    return self.engine.run(self.name, program, group, waited)
 
   def smaller(self, group: Group) -> Sequence[tuple[_HostRung, Group]]:
     indices = list(group)

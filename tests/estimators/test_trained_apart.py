@@ -52,6 +52,7 @@ def lines(data):
   return estimate_lines(data, [line(i) for i in range(3)])
 
 
+@pytest.mark.smoke
 def test_the_record_of_another_space(data, lines):
   for evaluation in lines:
     assert evaluation.ok and len(evaluation.curve) == 3 and evaluation.accuracy == evaluation.curve[-1]

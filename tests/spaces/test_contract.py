@@ -11,6 +11,7 @@ from enas_jax.registry import check_methods
 from enas_jax.spaces import HasDepthAndWidth, SearchSpace
 from enas_jax.types import Architecture, HasSummary, Task
 
+pytestmark = pytest.mark.smoke
 TASK = Task((32, 32, 3), 10)
 DRAWS = 10
 

@@ -8,6 +8,7 @@ from support.synthetic_estimator import PUBLISHED, SPACE, TASK, config_with, est
 from enas_jax import strategies
 from enas_jax.errors import UserError
 
+pytestmark = pytest.mark.smoke
 LARGE = 10**12
 VARIANTS = {
     'bananas': {'strategy': 'bananas', 'bananas.predictor': 'ridge', 'bananas.initial': 5, 'bananas.batch': 5},

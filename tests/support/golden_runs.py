@@ -85,7 +85,7 @@ def digests(workdir):
   from enas_jax import load
 
   weights = hashlib.sha256()
-  for path, leaf in sorted((str(path), leaf) for path, leaf in nnx.state(load(workdir).network).flat_state()):
+  for path, leaf in sorted((str(path), leaf) for path, leaf in nnx.to_flat_state(nnx.state(load(workdir).network))):
     array = np.asarray(leaf[...])
     weights.update(f'{path} {array.dtype} {array.shape}'.encode() + array.tobytes())
   entries = sorted(ledger(workdir), key=lambda entry: entry['key'])

@@ -12,6 +12,7 @@ from support.asking import chain, stopped
 
 from enas_jax.data.augment import augment, normalise
 from enas_jax.errors import Stopped
+from enas_jax.families.chain.network import StackedChain
 from enas_jax.families.chain.packing import rates, step_seconds
 from enas_jax.families.chain.weights import initial
 from enas_jax.networks import build
@@ -166,7 +167,7 @@ def test_the_last_smaller_batch_and_crops_of_another_size_are_trained_on_too(dat
   """Their shapes are others than those of what is scored."""
   data = dataclasses.replace(data, augmentation=dataclasses.replace(data.augmentation, crop_size=9))
   requests = [chain(2, '111', epochs, replicate=epochs, keep_last_batch=True) for epochs in (3, 2)]
-  program = compiled(packing.capacity(requests[0].architecture), data, batch_size=8, keep_last_batch=True,
+  program = compiled(StackedChain(packing.capacity(requests[0].architecture)), data, batch_size=8, keep_last_batch=True,
                      layout=Layout(tuple(jax.devices()[:1]), slots=2))
   results = train(program, requests)
   assert_textbook(program, requests, results)
