@@ -162,7 +162,8 @@ def _restore(strategy: Strategy, run: Run, seed: int) -> Any:
     if record is not None and record['evaluations'] <= len(run.ledger):
       return strategy.from_json(record['state'])
   except (AttributeError, KeyError, TypeError, ValueError) as error:
-    run.progress.note(f'{run.workdir.path}/controller.json is damaged ({type(error).__name__}: {error}) and is made again')
+    reason = f'{type(error).__name__}: {error}; or it is of another version'
+    run.progress.note(f'{run.workdir.path}/controller.json is damaged ({reason}) and is made again')
   return strategy.init(seed)
 
 
