@@ -16,8 +16,6 @@ from enas_jax.data.dataset import ImageSet
 from enas_jax.errors import UserError
 from enas_jax.estimators.base import Setup
 from enas_jax.estimators.trained import TrainedEstimator
-from enas_jax.families.chain.trial import trial
-from enas_jax.families.planes import LOWERINGS
 from enas_jax.spaces.base import SearchSpace
 from enas_jax.training.compile_cache import keep_programs
 from enas_jax.training.engine import Resources
@@ -76,7 +74,7 @@ def execution(precision: str, workdir: pathlib.Path, *, slots: int = 0, lowering
     keep_programs(pathlib.Path(compilation_cache))
   elif compilation_cache == 'workdir' and jax.config.values['jax_compilation_cache_dir'] is None:  # JAX's own stands.
     keep_programs(workdir / 'compilation_cache')
-  chosen: dict[str, Any] = {'lowering': choose(lowering, LOWERINGS, workdir / 'lowering.json', trial)}
+  chosen: dict[str, Any] = {'lowering': choose(lowering, families.LOWERINGS, workdir / 'lowering.json', families.trial)}
   if precision != 'auto':
     chosen['dtype'] = PRECISIONS[precision]
   return Execution.default(slots or None, **chosen)

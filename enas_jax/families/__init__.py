@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 from enas_jax.families.chain import family as chain
+from enas_jax.families.chain.trial import trial
+from enas_jax.families.planes import LOWERINGS
 from enas_jax.registry import Registry
 from enas_jax.spaces.base import SearchSpace
 from enas_jax.training.family import Family, Forward, StackedNetwork
 from enas_jax.types import Task
 
-__all__ = ['FAMILIES', 'Family', 'Forward', 'StackedNetwork', 'of', 'register']
+__all__ = ['FAMILIES', 'LOWERINGS', 'Family', 'Forward', 'StackedNetwork', 'of', 'register', 'trial']
 
 MakeFamily = Callable[..., Family[Any, Any]]
 FAMILIES: Registry[MakeFamily] = Registry('family', 'config.space')
