@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from enas_jax.families import nasbench201
 from enas_jax.families.chain import family as chain
 from enas_jax.families.chain.trial import trial
 from enas_jax.families.planes import LOWERINGS
@@ -55,3 +56,5 @@ def of(space: SearchSpace, task: Task, *, batch_size: int, steps: int, platform:
 
 
 register('chain')(chain.make)
+register('nasbench201')(nasbench201.cells_family)
+register('nats_size')(nasbench201.sizes_family)

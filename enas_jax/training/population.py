@@ -19,7 +19,8 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from enas_jax.data.augment import augment, normalise
-from enas_jax.training.family import A, Limits, Plan, StackedNetwork, Weights
+from enas_jax.training.family import A, Limits, Mode, Plan, StackedNetwork, Weights
+from enas_jax.training.keys import NOISE
 from enas_jax.training.layout import CPU_OPTIONS, Layout, exchange_slots
 from enas_jax.training.memory import program_bytes
 from enas_jax.training.state import (
@@ -163,7 +164,7 @@ class PopulationProgram(Generic[A]):
     """Returns a control of the shapes that `advance` takes, which leaves every slot alone."""
     zeros, off = np.zeros(self.layout.total, np.int32), np.zeros(self.layout.total, bool)
     keys = jax.random.split(jax.random.key(0), self.layout.total)
-    return self.put(Control(keys, zeros, zeros, zeros, off, off, Hyperparameters(*[zeros.astype(np.float32)] * 4)))
+    return self.put(Control(keys, zeros, zeros, zeros, off, off, Hyperparameters(*[zeros.astype(np.float32)] * len(Hyperparameters._fields))))
 
   def _over_devices(self, function: Callable[..., Any], *arguments: Any, arrays: bool = False) -> Callable[..., Any]:
     """Applies shard_map: leading axes lie over `candidates`, the data are on every device."""
@@ -260,7 +261,8 @@ class PopulationProgram(Generic[A]):
       state, tally, right, scratch = carry
       training = crop is not None if crop is None or last is end else index < end
       inputs, labels = _either(training, drawn, scored, index)
-      forward = network.forward(state.params, state.stats, plan, limits, inputs, scratch, training)
+      mode = Mode(training, jax.random.fold_in(jax.random.fold_in(key, index), NOISE), hyperparameters.progress)
+      forward = network.forward(state.params, state.stats, plan, limits, inputs, scratch, mode)
       correct = network.correct(forward, labels)
 
       def learn(state: TrainState, tally: Tally) -> tuple[TrainState, Tally]:

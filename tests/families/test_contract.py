@@ -14,17 +14,38 @@ from support.line_space import LineSpace, line
 from enas_jax import families
 from enas_jax.families.chain.packing import Packing
 from enas_jax.networks import build
-from enas_jax.spaces import ChainSpace
+from enas_jax.spaces import ChainSpace, NasBench201Space, NatsSizeArchitecture, NatsSizeSpace
+from enas_jax.training.family import Mode
 from enas_jax.training.layout import Execution
 from enas_jax.training.slots_engine import SlotsEngine
+from enas_jax.types import Request, Schedule
 
 pytest_plugins = ['support.training_fixtures']
 
 TOLERANCE = 1e-4  # Of losses, gradients and statistics of size 1 in float32.
 PACKING = Packing(widths=(3,), mixed_widths=(3,), depths=(7,))
+
+
+def family_of(space):
+  """Makes the family as a search does."""
+  return lambda data: families.of(space, data.task, batch_size=8, steps=2, platform='cpu')
+
+
+def sampled(space, *, width=None, seed=0):
+  """Requests for members at random, of several schedules."""
+  rng = np.random.default_rng(seed)
+  return [Request(space.sample(rng), Schedule(epochs=epochs, batch_size=8, learning_rate=0.05), replicate=replicate)
+          for epochs, replicate in ((2, 0), (2, 0), (1, 0), (2, 1))]
+
+
+CELLS, SIZES = NasBench201Space(channels=2, cells=2), NatsSizeSpace()
 FAMILIES = {  # How the family is made, its space, and requests that share a program.
     'chain': (lambda data: chains(data, PACKING), ChainSpace(),
               [chain(2, '010', 3), chain(3, '0010110'), chain(1, '1101', 1), chain(2, '010', 1, replicate=1)]),
+    'nasbench201': (family_of(CELLS), CELLS, sampled(CELLS)),
+    'nats_size': (family_of(SIZES), SIZES, [
+        Request(NatsSizeArchitecture(widths), Schedule(epochs=1, batch_size=8, learning_rate=0.05))
+        for widths in ((8, 8, 16, 8, 8), (8, 16, 8, 8, 8), (8, 8, 16, 8, 8))]),
     'line': (lambda data: LineFamily(4), LineSpace(),
              [line(0, width=2), line(1, width=4), line(0, width=1, epochs=1), line(2, width=3, learning_rate=0.02)]),
 }
@@ -76,7 +97,7 @@ def compiled(network):
   @quick
   def run(params, stats, plan, images, labels, training):
     limits = network.limits(plan)
-    forward = network.forward(params, stats, plan, limits, images, network.scratch(images.shape), training)
+    forward = network.forward(params, stats, plan, limits, images, network.scratch(images.shape), Mode(training))
     loss, gradients = network.backward(params, plan, limits, images, labels, forward)
     return loss, network.correct(forward, labels), gradients, forward.stats
 

@@ -5,8 +5,9 @@ import dataclasses
 from typing import Any
 
 from enas_jax.families.chain.network import StackedChain
-from enas_jax.families.chain.packing import Packing, plan_packing, rates, step_seconds
+from enas_jax.families.chain.packing import Packing, plan_packing, step_seconds
 from enas_jax.families.chain.weights import Capacity
+from enas_jax.families.cost import rates
 from enas_jax.spaces.chain import ChainArchitecture, ChainSpace
 from enas_jax.types import Task
 

@@ -28,6 +28,7 @@ from enas_jax.families.loops import at, put, switch
 from enas_jax.families.planes import Planes, barrier, column, convolution, depthwise, pointwise, sums
 from enas_jax.networks.layers import EPSILON, MOMENTUM
 from enas_jax.spaces.chain import MIN_DEPTH, SEPARABLE, ChainArchitecture
+from enas_jax.training.family import Mode
 from enas_jax.types import Task
 
 
@@ -109,11 +110,12 @@ class StackedChain:
     return planes
 
   def forward(self, params: Weights, stats: Weights, candidate: Plan, limits: Int[Array, ' 3'], images: Float[Array, 'B H W C'],
-              scratch: dict[str, jax.Array], training: jax.Array | bool) -> Forward:
+              scratch: dict[str, jax.Array], mode: Mode) -> Forward:
     """Runs images through the network: with the batch's own statistics in training, else with the running ones.
 
     Which of the two is data, so that a program holds the layers once for both.
     """
+    training = mode.training
     z = self._stem(_planes(images, self.dtype), params['stem'])
     affine, moments, stem_stats = self._norm(params['stem_norm'], stats['stem_norm'], z, training)
     kept: dict[str, Any] = {'stem': (z, moments)}
