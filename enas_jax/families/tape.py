@@ -54,6 +54,7 @@ class Step(NamedTuple):
     norm: its batch norm among the tape's, if it has one.
     kernel: its kernels' place in each stack that it takes.
     channels: only so many channels of the result are added, if the tape cuts; 0: all.
+    factor: the row of `factors` that the result is multiplied by, if there are any.
   """
 
   operation: int
@@ -62,6 +63,7 @@ class Step(NamedTuple):
   norm: int = -1
   kernel: int = 0
   channels: int = 0
+  factor: int = 0
 
 
 class Program(NamedTuple):
@@ -73,6 +75,7 @@ class Program(NamedTuple):
   norm: Any
   kernel: Any
   channels: Any
+  factor: Any
   count: Any
 
   @classmethod
@@ -121,7 +124,7 @@ class Tape:
       limit: how many to run; at least as many as there are.
       training: whether batch norms use the batch's own moments.
       sources: registers [S, C', H', W', B] that are read instead of those written to.
-      factors: [L, B], by which the results of each instruction's images are multiplied.
+      factors: rows [F, B], one of which an instruction's result is multiplied by, image by image.
     """
     @jax.custom_vjp
     def run(registers: Any, sources: Any, weights: Weights, *rest: Any) -> tuple[Any, Weights]:
@@ -158,7 +161,7 @@ class Tape:
         return jnp.stack([zeros + 1, zeros]), {'mean': zeros, 'var': zeros}, before
 
       form, moments, after = self._choose(now, normed, plain, z)
-      y = self._after(now, apply(form, z), factors, i)
+      y = self._after(now, apply(form, z), factors)
       active = i < program.count
       if self.masked:
         y, after = jnp.where(active, y, 0), jax.tree.map(lambda a, b: jnp.where(active, a, b), after, before)
@@ -178,7 +181,7 @@ class Tape:
       i = limit - 1 - j
       now = _now(program, i)
       norm, moments, z = at(_norms(weights), now.norm), at(kept.moments, now.norm), at(kept.inputs, now.norm)
-      y = self._after(now, at(registers, now.target), factors, i, before=lambda: apply(self.norm.form(norm, moments), z))
+      y = self._after(now, at(registers, now.target), factors, before=lambda: apply(self.norm.form(norm, moments), z))
 
       def normed(y: Planes) -> Any:
         return self.norm.pull(norm, z, moments, y)
@@ -225,7 +228,7 @@ class Tape:
       return normed(planes)
     return jax.lax.cond(jnp.asarray(flags)[now.operation], normed, plain, planes) if any(flags) else plain(planes)
 
-  def _after(self, now: Program, y: Planes, factors: Any, i: jax.Array,
+  def _after(self, now: Program, y: Planes, factors: Any,
              before: Callable[[], Planes] | None = None) -> Planes:
     """Applies what follows the batch norm: ReLU, factors, the cut of channels.
 
@@ -236,7 +239,7 @@ class Tape:
       rectified = jnp.asarray(flags)[now.operation]
       y = jnp.where(rectified, jnp.maximum(y, 0) if before is None else jnp.where(before() > 0, y, 0), y)
     if factors is not None:
-      y = y * factors[i].astype(y.dtype)
+      y = y * factors[now.factor].astype(y.dtype)
     if self.cut:
       y = jnp.where((jnp.arange(len(y)) < now.channels)[:, None, None, None] | (now.channels == 0), y, 0)
     return y
