@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from enas_jax.families import nasbench201
+from enas_jax.families import nasbench101, nasbench201, nasbench_macro
 from enas_jax.families.chain import family as chain
 from enas_jax.families.chain.trial import trial
+from enas_jax.families.darts import family as darts
 from enas_jax.families.planes import LOWERINGS
 from enas_jax.registry import Registry
 from enas_jax.spaces.base import SearchSpace
@@ -58,3 +59,6 @@ def of(space: SearchSpace, task: Task, *, batch_size: int, steps: int, platform:
 register('chain')(chain.make)
 register('nasbench201')(nasbench201.cells_family)
 register('nats_size')(nasbench201.sizes_family)
+register('nasbench_macro')(nasbench_macro.make)
+register('nasbench101')(nasbench101.make)
+register('darts')(darts.make)

@@ -59,7 +59,7 @@ class StackedMacro(CellNetwork[NasBenchMacroArchitecture, int]):
           Operation(_same, normed=False))
       kernels = {'expansion': (blocks, width, width), 'projection': (blocks, width, width), 'depthwise': (blocks, 5, 5, width)}
       norms = 1 + (layers - 1) * (2 * MOST + 1)
-      specs[f'stage{stage}'] = Spec(operations, 1 + (layers - 1) * (3 * MOST + 2), norms, width, stage + 1, kernels)
+      specs[f'stage{stage}'] = Spec(operations, 2 + (layers - 1) * (3 * MOST + 2), norms, width, stage + 1, kernels)
     return specs
 
   def steps(self, architecture: NasBenchMacroArchitecture) -> Steps:

@@ -81,6 +81,7 @@ class Program(NamedTuple):
   @classmethod
   def of(cls, steps: Sequence[Step], length: int, norms: int) -> Program:
     """Returns instructions for a tape of this length and number of batch norms; those without one name the place after all."""
+    assert len(steps) <= length, (len(steps), length)
     columns = np.zeros((len(Step._fields), length), np.int32)
     columns[Step._fields.index('norm')] = norms
     for i, step in enumerate(steps):

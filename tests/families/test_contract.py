@@ -14,14 +14,24 @@ from support.line_space import LineSpace, line
 from enas_jax import families
 from enas_jax.families.chain.packing import Packing
 from enas_jax.networks import build
-from enas_jax.spaces import ChainSpace, NasBench201Space, NatsSizeArchitecture, NatsSizeSpace
+from enas_jax.spaces import (
+    ChainSpace,
+    DartsSpace,
+    NasBench101Space,
+    NasBench201Space,
+    NasBenchMacroSpace,
+    NatsSizeArchitecture,
+    NatsSizeSpace,
+)
 from enas_jax.training.family import Mode
 from enas_jax.training.layout import Execution
+from enas_jax.training.module_program import _training_logits
 from enas_jax.training.slots_engine import SlotsEngine
 from enas_jax.types import Request, Schedule
 
 pytest_plugins = ['support.training_fixtures']
 
+KEY, PROGRESS = jax.random.key(11), 0.5  # Of a step: for noise.
 TOLERANCE = 1e-4  # Of losses, gradients and statistics of size 1 in float32.
 PACKING = Packing(widths=(3,), mixed_widths=(3,), depths=(7,))
 
@@ -31,14 +41,15 @@ def family_of(space):
   return lambda data: families.of(space, data.task, batch_size=8, steps=2, platform='cpu')
 
 
-def sampled(space, *, width=None, seed=0):
-  """Requests for members at random, of several schedules."""
-  rng = np.random.default_rng(seed)
-  return [Request(space.sample(rng), Schedule(epochs=epochs, batch_size=8, learning_rate=0.05), replicate=replicate)
-          for epochs, replicate in ((2, 0), (2, 0), (1, 0), (2, 1))]
+def sampled(space, count=3):
+  """Requests for members at random, of two schedules."""
+  rng = np.random.default_rng(0)
+  return [Request(space.sample(rng), Schedule(epochs=2 - i % 2, batch_size=8, learning_rate=0.05)) for i in range(count)]
 
 
-CELLS, SIZES = NasBench201Space(channels=2, cells=2), NatsSizeSpace()
+CELLS, SIZES, BLOCKS = NasBench201Space(channels=2, cells=2), NatsSizeSpace(), NasBenchMacroSpace()
+GRAPHS = NasBench101Space(channels=5, cells=2, stacks=2)
+DARTS = DartsSpace(cells=3, channels=2, auxiliary=False, drop_path=0.3)
 FAMILIES = {  # How the family is made, its space, and requests that share a program.
     'chain': (lambda data: chains(data, PACKING), ChainSpace(),
               [chain(2, '010', 3), chain(3, '0010110'), chain(1, '1101', 1), chain(2, '010', 1, replicate=1)]),
@@ -46,6 +57,9 @@ FAMILIES = {  # How the family is made, its space, and requests that share a pro
     'nats_size': (family_of(SIZES), SIZES, [
         Request(NatsSizeArchitecture(widths), Schedule(epochs=1, batch_size=8, learning_rate=0.05))
         for widths in ((8, 8, 16, 8, 8), (8, 16, 8, 8, 8), (8, 8, 16, 8, 8))]),
+    'nasbench_macro': (family_of(BLOCKS), BLOCKS, sampled(BLOCKS)[:2]),
+    'nasbench101': (family_of(GRAPHS), GRAPHS, [r for r in sampled(GRAPHS, 12) if r.architecture.branches == 2][:3]),
+    'darts': (family_of(DARTS), DARTS, sampled(DARTS)[:2]),
     'line': (lambda data: LineFamily(4), LineSpace(),
              [line(0, width=2), line(1, width=4), line(0, width=1, epochs=1), line(2, width=3, learning_rate=0.02)]),
 }
@@ -79,9 +93,9 @@ def by_module(architecture, task):
     def loss_of(params):
       model = nnx.merge(graph, params, stats, copy=True)
       model.train()
-      logits = model(images)
-      loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-      return loss, ((logits.argmax(-1) == labels).sum(), nnx.state(model, nnx.BatchStat))
+      heads = _training_logits(model, images, key=KEY, progress=PROGRESS)
+      loss = sum(weight * optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() for weight, logits in heads)
+      return loss, ((heads[0][1].argmax(-1) == labels).sum(), nnx.state(model, nnx.BatchStat))
 
     (loss, (correct, after)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
     model = nnx.merge(graph, params, stats, copy=True)
@@ -97,7 +111,8 @@ def compiled(network):
   @quick
   def run(params, stats, plan, images, labels, training):
     limits = network.limits(plan)
-    forward = network.forward(params, stats, plan, limits, images, network.scratch(images.shape), Mode(training))
+    forward = network.forward(params, stats, plan, limits, images, network.scratch(images.shape),
+                              Mode(training, KEY, PROGRESS))
     loss, gradients = network.backward(params, plan, limits, images, labels, forward)
     return loss, network.correct(forward, labels), gradients, forward.stats
 
