@@ -19,7 +19,7 @@ from enas_jax.types import Task
 
 __all__ = ['FAMILIES', 'LOWERINGS', 'Family', 'Forward', 'StackedNetwork', 'of', 'register', 'trial']
 
-MakeFamily = Callable[..., Family[Any, Any]]
+MakeFamily = Callable[..., Family[Any, Any] | None]  # None: such networks train as their modules.
 FAMILIES: Registry[MakeFamily] = Registry('family', 'config.space')
 
 

@@ -155,6 +155,11 @@ class CellNetwork(AutodiffNetwork[A], Generic[A, C]):
     """Returns images [B, H, W, C] as planes."""
     return barrier(images.transpose(3, 1, 2, 0).astype(self.dtype))
 
+  def classify(self, planes: Planes, weights: Weights) -> jax.Array:
+    """Returns logits [B, classes]: global average pooling and a linear layer."""
+    pooled = planes.astype(jnp.float32).mean((1, 2))
+    return pooled.T @ weights['kernel'] + weights['bias']
+
   def _shapes(self, task: Task) -> dict[str, Any]:
     tapes = {name: {**dict.fromkeys(STATISTICS, (spec.norms, spec.channels)), **spec.kernels}
              for name, spec in self.tapes().items()}
@@ -227,7 +232,8 @@ class CellFamily(Generic[A, C]):
 
   def step_seconds(self, architecture: A, batch_size: int, capacity: C | None = None) -> float:
     """Predicts the seconds of a training step."""
-    work = _work(self.make, architecture, self.own(architecture) if capacity is None else capacity, self.task)
+    own: Any = architecture
+    work = _work(self.make, own, self.own(architecture) if capacity is None else capacity, self.task)
     return step_seconds(*work, batch_size, rates(self.platform))
 
   def side_by_side(self, capacity: C) -> bool:
@@ -253,7 +259,7 @@ class CellFamily(Generic[A, C]):
 
 
 @functools.lru_cache(4096)
-def _work(make: Callable[..., CellNetwork[Any, Any]], architecture: Any, capacity: Any, task: Task) -> Work:
+def _work(make: Callable[..., CellNetwork[Any, Any]], architecture: Hashable, capacity: Hashable, task: Task) -> Work:
   return make(capacity, architecture).work(architecture, task)
 
 
@@ -268,6 +274,7 @@ def norm_shapes(*shape: int) -> dict[str, tuple[int, ...]]:
 
 
 def sum_work(parts: Iterable[tuple[float, float, int]], task: Task) -> Work:
-  """Sums layers, each given by its multiply-adds a position, its channels in and out, and how often the resolution is halved."""
-  works = [Work(macs * _positions(task, halvings), channels * _positions(task, halvings), 1) for macs, channels, halvings in parts]
+  """Sums layers, each given by multiply-adds for a pixel, channels in and out, and how often the resolution is halved."""
+  works = [Work(macs * _positions(task, halvings), channels * _positions(task, halvings), 1)
+           for macs, channels, halvings in parts]
   return Work(*map(sum, zip(*works, strict=True)))

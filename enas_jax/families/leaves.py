@@ -10,7 +10,8 @@ import numpy as np
 
 from enas_jax.training.family import Weights
 
-Draw = Callable[[np.random.Generator, tuple[str | int, ...], tuple[int, ...]], np.ndarray]
+Path = tuple[str | int, ...]
+Draw = Callable[[np.random.Generator, Path, tuple[int, ...]], np.ndarray]
 
 
 class Leaf(NamedTuple):
@@ -20,46 +21,51 @@ class Leaf(NamedTuple):
     path: its names in the module's nested dicts; the last is 'kernel', 'bias', 'scale', 'mean' or 'var'.
     shape: of the whole array in the module.
     place: the names of the packed array.
-    index: the leading axes there.
+    at: the index of its leading axes there.
     axes: the order of the module's axes there; those left out have length 1.
     taps: how many of these are taps of a kernel, which stand in the centre; channels stand in the corner.
     part: the part of the module's array, by slices of its leading axes; (): all.
   """
 
-  path: tuple[str | int, ...]
+  path: Path
   shape: tuple[int, ...]
-  place: tuple[str | int, ...]
-  index: tuple[int, ...] = ()
+  place: Path
+  at: tuple[int, ...] = ()
   axes: tuple[int, ...] = (0,)
   taps: int = 0
   part: tuple[slice, ...] = ()
 
+  def cut(self, part: slice, axis: int = 0) -> Leaf:
+    """Returns the leaf of a part of the module's array, along one axis."""
+    before = self.part or (slice(None),) * len(self.shape)
+    return self._replace(part=(*before[:axis], part, *before[axis + 1:]))
 
-def norm(path: tuple[str | int, ...], channels: int, place: tuple[str | int, ...], index: tuple[int, ...] = ()) -> Iterator[Leaf]:
+
+def norm(path: Path, channels: int, place: Path, index: tuple[int, ...] = ()) -> Iterator[Leaf]:
   """Yields the four leaves of a batch norm."""
   for name in ('scale', 'bias', 'mean', 'var'):
     yield Leaf((*path, name), (channels,), (*place, name), index)
 
 
-def convolution(path: tuple[str | int, ...], kernel: int, inputs: int, outputs: int, place: tuple[str | int, ...],
+def convolution(path: Path, kernel: int, inputs: int, outputs: int, place: Path,
                 index: tuple[int, ...] = ()) -> Leaf:
   """Returns the leaf of a convolution's kernel, [k, k, in, out] in the module and [k, k, out, in] in the program."""
   return Leaf((*path, 'kernel'), (kernel, kernel, inputs, outputs), place, index, (0, 1, 3, 2), taps=2)
 
 
-def pointwise(path: tuple[str | int, ...], inputs: int, outputs: int, place: tuple[str | int, ...],
+def pointwise(path: Path, inputs: int, outputs: int, place: Path,
               index: tuple[int, ...] = ()) -> Leaf:
   """Returns the leaf of a 1 x 1 convolution's kernel, [1, 1, in, out] in the module and [out, in] in the program."""
   return Leaf((*path, 'kernel'), (1, 1, inputs, outputs), place, index, (3, 2))
 
 
-def linear(path: tuple[str | int, ...], inputs: int, outputs: int, place: tuple[str | int, ...]) -> Iterator[Leaf]:
+def linear(path: Path, inputs: int, outputs: int, place: Path) -> Iterator[Leaf]:
   """Yields the leaves of a linear layer, whose kernel is [in, out] in both."""
   yield Leaf((*path, 'kernel'), (inputs, outputs), (*place, 'kernel'), (), (0, 1))
   yield Leaf((*path, 'bias'), (outputs,), (*place, 'bias'))
 
 
-def uniform(rng: np.random.Generator, path: tuple[str | int, ...], shape: tuple[int, ...]) -> np.ndarray:
+def uniform(rng: np.random.Generator, path: Path, shape: tuple[int, ...]) -> np.ndarray:
   """Draws an array as PyTorch does: a kernel uniformly in +-1/sqrt(fan in), as `networks.layers.init`; biases are 0."""
   if path[-1] == 'kernel':
     return rng.uniform(-1, 1, shape).astype(np.float32) / np.float32(math.sqrt(math.prod(shape[:-1])))
@@ -105,8 +111,9 @@ def _views(leaf: Leaf, module: Weights, packed: Weights) -> tuple[np.ndarray, np
   small = _parent(module, leaf.path)[leaf.path[-1]][leaf.part]
   dropped = tuple(axis for axis in range(small.ndim) if axis not in leaf.axes)
   small = small.transpose((*leaf.axes, *dropped))[(..., *[0] * len(dropped))]
-  large = _parent(packed, leaf.place)[leaf.place[-1]][leaf.index]
-  starts = [(big - n) // 2 if axis < leaf.taps else 0 for axis, (big, n) in enumerate(zip(large.shape, small.shape, strict=True))]
+  large = _parent(packed, leaf.place)[leaf.place[-1]][leaf.at]
+  sizes = zip(large.shape, small.shape, strict=True)
+  starts = [(big - n) // 2 if axis < leaf.taps else 0 for axis, (big, n) in enumerate(sizes)]
   return small, large[tuple(slice(start, start + n) for start, n in zip(starts, small.shape, strict=True))]
 
 

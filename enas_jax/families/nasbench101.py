@@ -1,4 +1,4 @@
-"""NAS-Bench-101 cells as families: adjacency and operations are data; cells whose output joins as many vertices share a program.
+"""NAS-Bench-101 cells as families: adjacency and operations are data, the number of vertices that the output joins is not.
 
 The vertices that the output concatenates share its channels, so each vertex is one register of C / k channels (the remainder
 padded), and whatever has all C channels is k of them: a projection of the input is k products that add up.
@@ -18,9 +18,9 @@ from scipy.special import ndtr, ndtri
 from enas_jax.families import leaves, pooling
 from enas_jax.families.autodiff import Heads
 from enas_jax.families.cells import CellFamily, CellNetwork, Pass, Spec, Steps, Work, norm_shapes, sum_work
-from enas_jax.families.leaves import Leaf
+from enas_jax.families.leaves import Leaf, Path
 from enas_jax.families.planes import Planes
-from enas_jax.families.tape import Operation, Program, Step, registers
+from enas_jax.families.tape import Operation, Program, Step, registers, same
 from enas_jax.networks.nasbench101 import MOMENTUM
 from enas_jax.spaces.nasbench101 import KERNELS, Module, NasBench101Architecture, NasBench101Space
 from enas_jax.spaces.nasbench101_graph import MAX_VERTICES
@@ -80,9 +80,9 @@ class StackedModules(CellNetwork[NasBench101Architecture, Capacity]):
     for stack in range(capacity.stacks):
       width, cells = capacity.width(stack), capacity.cells
       operations = (
-          Operation(_same, normed=False),
+          Operation(same, normed=False),
           Operation(self._project, ('projection',), normed=False, macs=width**2),
-          Operation(_same, rectified=True),
+          Operation(same, rectified=True),
           Operation(lambda x, kernels: self.convolution(x, kernels['convolution']), ('convolution',), rectified=True,
                     macs=9 * width**2),
           Operation(self._project, ('pointwise',), rectified=True, macs=width**2),
@@ -131,25 +131,25 @@ class StackedModules(CellNetwork[NasBench101Architecture, Capacity]):
     """Yields stem, modules and head."""
     capacity, k = self.capacity, self.capacity.branches
     for i, part in enumerate(capacity.parts(capacity.channels)):
-      whole = leaves.convolution(('stem', 'conv'), 3, task.image_shape[2], capacity.channels, ('stem', 'kernel'), (i,))
-      yield whole._replace(part=(slice(None), slice(None), slice(None), part))
+      stem = leaves.convolution(('stem', 'conv'), 3, task.image_shape[2], capacity.channels, ('stem', 'kernel'), (i,))
+      yield stem.cut(part, 3)
       for leaf in leaves.norm(('stem', 'norm'), capacity.channels, ('stem',), (i,)):
-        yield leaf._replace(part=(part,))
+        yield leaf.cut(part)
     inner, matrix = range(1, len(architecture.matrix) - 1), architecture.matrix
     for name, cell, number, module in _modules(architecture):
       places, norms, path = itertools.count(cell * (INNER + k) * k), cell * (2 * INNER + k), ('body', number)
       for v in (*inner, len(matrix) - 1):
         if not matrix[0][v]:
           continue
-        own: tuple[str | int, ...] = *path, 'projections', v
+        own: Path = *path, 'projections', v
         whole = leaves.pointwise((*own, 'conv'), module.channels[0], module.channels[v], (name, 'projection'))
         outputs = [slice(0, module.channels[v])] if v in inner else capacity.parts(module.channels[v])
         for i, output in enumerate(outputs):
           for part in capacity.parts(module.channels[0]):
-            yield whole._replace(index=(next(places),), part=(slice(None), slice(None), part, output))
+            yield whole._replace(at=(next(places),)).cut(part, 2).cut(output, 3)
           index = norms + v - 1 if v in inner else norms + 2 * INNER + i
           for leaf in leaves.norm((*own, 'norm'), module.channels[v], (name,), (index,)):
-            yield leaf._replace(part=(output,))
+            yield leaf.cut(output)
       for v in inner:
         if kernel := KERNELS.get(architecture.operations[v]):
           own, width, index = (*path, 'operations', v), module.channels[v], (cell * INNER + v - 1,)
@@ -160,8 +160,8 @@ class StackedModules(CellNetwork[NasBench101Architecture, Capacity]):
           yield from leaves.norm((*own, 'norm'), width, (name,), (norms + INNER + v - 1,))
     channels = capacity.channels << capacity.stacks - 1
     for i, part in enumerate(capacity.parts(channels)):
-      kernel, bias = leaves.linear(('head',), channels, task.num_classes, ('head',))
-      yield kernel._replace(index=(i,), part=(part,))
+      weights, bias = leaves.linear(('head',), channels, task.num_classes, ('head',))
+      yield weights._replace(at=(i,)).cut(part)
     yield bias
 
   def fixed(self, task: Task) -> dict[str, Any]:
@@ -189,8 +189,7 @@ class StackedModules(CellNetwork[NasBench101Architecture, Capacity]):
       inputs = jnp.pad(x, ((0, 0), (0, padding), *[(0, 0)] * 3))
       body = run.tape(f'stack{stack}', registers(self._input(self.capacity.cells) + k, inputs))
       x = body[-k:].reshape(-1, *body.shape[2:])
-    pooled = x.astype(jnp.float32).mean((1, 2))
-    logits = pooled.T @ params['head']['kernel'].reshape(len(pooled), -1) + params['head']['bias']
+    logits = self.classify(x, {**params['head'], 'kernel': params['head']['kernel'].reshape(len(x), -1)})
     after = {**run.after, 'stem': jax.tree.map(lambda s: s.reshape(k, -1), run.after['stem'])}
     return ((1.0, logits),), after
 
@@ -223,10 +222,6 @@ def _modules(architecture: NasBench101Architecture) -> Iterator[tuple[str, int, 
   """Yields each module with its tape's name, its number in the stack and its number in all."""
   for number, module in enumerate(architecture.modules()):
     yield f'stack{module.stack}', number % architecture.cells, number, module
-
-
-def _same(x: Planes, _: Weights) -> Planes:
-  return x
 
 
 def _joined(tree: Weights) -> Weights:

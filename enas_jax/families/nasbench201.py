@@ -17,7 +17,7 @@ from enas_jax.families.cells import CellFamily, CellNetwork, Pass, Spec, Steps, 
 from enas_jax.families.cost import rates, step_seconds
 from enas_jax.families.leaves import Leaf
 from enas_jax.families.planes import Planes, barrier
-from enas_jax.families.tape import Operation, Program, Step, registers
+from enas_jax.families.tape import Operation, Program, Step, registers, same
 from enas_jax.spaces.nasbench201 import (
     AVG_POOL,
     CONV_1X1,
@@ -74,14 +74,16 @@ class StackedCells(CellNetwork[Cells, Capacity]):
     cells, places = self.capacity.cells, self.capacity.cells * self.capacity.norms
     specs = {}
     for stage, width in enumerate(self.capacity.widths):
-      kernels = {'convolution': (places, 3, 3, width, width)} if CONV_3X3 in self.capacity.operations else {}
+      kernels: dict[str, tuple[int, ...]] = {}
+      if CONV_3X3 in self.capacity.operations:
+        kernels['convolution'] = places, 3, 3, width, width
       if {CONV_1X1, PROJECTION} & set(self.capacity.operations):
         kernels['pointwise'] = places, width, width
       specs[f'stage{stage}'] = Spec(self._tape(width), cells * len(EDGES), places, width, stage, kernels)
     return specs
 
   def steps(self, architecture: Cells) -> Steps:
-    """Returns an instruction for each edge that is not NONE. A cell's nodes are registers; its output is the next one's input."""
+    """Returns an instruction for each edge that is not NONE. Nodes are registers; a cell's output is the next one's input."""
     found: dict[str, list[Step]] = {f'stage{stage}': [] for stage in range(STAGES)}
     for name, cell, layer in _cells(architecture):
       places = itertools.count(cell * self.capacity.norms)
@@ -141,7 +143,8 @@ class StackedCells(CellNetwork[Cells, Capacity]):
     widths = self.capacity.widths
     parts = [(9 * task.image_shape[2] * widths[0], task.image_shape[2] + widths[0], 0)]
     for stage, (before, width) in enumerate(itertools.pairwise(widths), 1):
-      parts += [(9 * before * width, 4 * before + width, stage), (9 * width**2, 2 * width, stage), (before * width, width, stage)]
+      parts += [(9 * before * width, 4 * before + width, stage), (9 * width**2, 2 * width, stage),
+                (before * width, width, stage)]
     return sum_work(parts, task)
 
   def heads(self, params: Weights, stats: Weights, plan: dict[str, Program], limits: Limits, images: jax.Array,
@@ -157,8 +160,8 @@ class StackedCells(CellNetwork[Cells, Capacity]):
         second = self.convolution(jnp.maximum(first, 0), params[f'second{stage}']['kernel'])
         x = barrier(run.normed(f'second{stage}', second) + beside)
       x = run.tape(f'stage{stage}', registers(self.capacity.cells * (NODES - 1) + 1, [x]))[-1]
-    pooled = jnp.maximum(run.normed('norm', x), 0).astype(jnp.float32).mean((1, 2))
-    return ((1.0, pooled.T @ params['head']['kernel'] + params['head']['bias']),), run.after
+    last = jnp.maximum(run.normed('norm', x), 0)
+    return ((1.0, self.classify(last, params['head'])),), run.after
 
   def _tape(self, width: int) -> tuple[Operation, ...]:
     """Returns what edges may do."""
@@ -172,7 +175,7 @@ class StackedCells(CellNetwork[Cells, Capacity]):
       return project(jnp.maximum(x, 0), kernels)
 
     known = {
-        SKIP: Operation(lambda x, _: x, normed=False),
+        SKIP: Operation(same, normed=False),
         CONV_1X1: Operation(rectify_and_project, ('pointwise',), macs=width**2),
         CONV_3X3: Operation(convolve, ('convolution',), macs=9 * width**2),
         AVG_POOL: Operation(lambda x, _: pooling.average(x, 1, self.lowering), normed=False, macs=9 * width),
@@ -212,9 +215,10 @@ def sizes_family(space: NatsSizeSpace, task: Task, *, batch_size: int, steps: in
 
   best = min((WIDTHS[0], 2 * WIDTHS[0], WIDTHS[-1] // 2, WIDTHS[-1]), key=lambda padding: seconds(padding)[0])
   _, more, programs = seconds(best)
+  reason = (f'Each stage is padded to a multiple of {best} channels: about {more:.0%} more work, {programs} programs for '
+            f'{CANDIDATES} networks')
   return CellFamily(StackedCells, functools.partial(_padded, padding=best), Capacity.of, _example, task, batch_size, platform,
-                    f'Each stage is padded to a multiple of {best} channels: about {more:.0%} more work, and {programs} programs '
-                    f'for {CANDIDATES} networks')
+                    reason)
 
 
 def _padded(architecture: NatsSizeArchitecture, padding: int) -> Capacity:

@@ -6,7 +6,7 @@ since it changes resolution and channels.
 """
 from __future__ import annotations
 
-import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from enas_jax.families import leaves
 from enas_jax.families.autodiff import Heads
 from enas_jax.families.cells import CellFamily, CellNetwork, Pass, Spec, Steps, Work, norm_shapes, sum_work
-from enas_jax.families.leaves import Leaf
+from enas_jax.families.leaves import Leaf, Path
 from enas_jax.families.planes import Planes, barrier, depthwise
-from enas_jax.families.tape import Operation, Program, Step, registers
+from enas_jax.families.tape import Operation, Program, Step, registers, same
 from enas_jax.spaces.nasbench_macro import (
     IDENTITY,
     LAST_CHANNELS,
@@ -55,8 +55,8 @@ class StackedMacro(CellNetwork[NasBenchMacroArchitecture, int]):
       specs[f'open{stage}'] = Spec((opening,), 1, 1, width, stage + 1, {'pointwise': (1, width, before)})
       operations = (
           Operation(self._project, ('expansion',), rectified=True, macs=width**2), *self._depthwise(width, 1),
-          Operation(self._project, ('projection',), normed=False, macs=width**2), Operation(_same),
-          Operation(_same, normed=False))
+          Operation(self._project, ('projection',), normed=False, macs=width**2), Operation(same),
+          Operation(same, normed=False))
       kernels = {'expansion': (blocks, width, width), 'projection': (blocks, width, width), 'depthwise': (blocks, 5, 5, width)}
       norms = 1 + (layers - 1) * (2 * MOST + 1)
       specs[f'stage{stage}'] = Spec(operations, 2 + (layers - 1) * (3 * MOST + 2), norms, width, stage + 1, kernels)
@@ -99,16 +99,16 @@ class StackedMacro(CellNetwork[NasBenchMacroArchitecture, int]):
     numbers = itertools.count()  # The module leaves out Identities inside a stage.
     for stage, (first, *others) in enumerate(architecture.stages()):
       layer = next(layers)
-      path: tuple[str | int, ...] = 'layers', next(numbers), 'convolutions'
+      path: Path = 'layers', next(numbers), 'convolutions'
       if first == IDENTITY:
         yield leaves.pointwise((*path, 0, 'conv'), layer.in_channels, layer.out_channels, (f'open{stage}', 'pointwise'), (0,))
         yield from leaves.norm((*path, 0, 'norm'), layer.out_channels, (f'open{stage}',), (0,))
       else:
         chunks = EXPANSIONS[first]
         for i in range(chunks):
-          yield from _hidden(path, first, i, chunks, layer.in_channels, (f'expand{stage}', 'pointwise'), i, i)
-          yield from _filtered(path, first, i, chunks, layer.in_channels, (f'reduce{stage}', 'depthwise'), i, i)
-          yield from _summed(path, i, chunks, layer.in_channels, layer.out_channels, (f'project{stage}', 'pointwise'), i)
+          yield from _hidden(path, i, chunks, layer.in_channels, (f'expand{stage}', 'pointwise'), i, i)
+          yield from _filtered(path, KERNELS[first], i, chunks, layer.in_channels, (f'reduce{stage}', 'depthwise'), i, i)
+          yield _summed(path, i, chunks, layer.in_channels, layer.out_channels, (f'project{stage}', 'pointwise'), i)
         yield from leaves.norm((*path, 2, 'norm'), layer.out_channels, (f'stage{stage}',), (0,))
       for k, operation in enumerate(others):
         layer = next(layers)
@@ -118,9 +118,9 @@ class StackedMacro(CellNetwork[NasBenchMacroArchitecture, int]):
         chunks, width, norms = EXPANSIONS[operation], layer.in_channels, 1 + k * (2 * MOST + 1)
         for i in range(chunks):
           place = k * MOST + i
-          yield from _hidden(path, operation, i, chunks, width, (name, 'expansion'), place, norms + 2 * i)
-          yield from _filtered(path, operation, i, chunks, width, (name, 'depthwise'), place, norms + 2 * i + 1)
-          yield from _summed(path, i, chunks, width, width, (name, 'projection'), place)
+          yield from _hidden(path, i, chunks, width, (name, 'expansion'), place, norms + 2 * i)
+          yield from _filtered(path, KERNELS[operation], i, chunks, width, (name, 'depthwise'), place, norms + 2 * i + 1)
+          yield _summed(path, i, chunks, width, width, (name, 'projection'), place)
         yield from leaves.norm((*path, 2, 'norm'), width, (name,), (norms + 2 * MOST,))
     width = STEM_CHANNELS << len(STAGES)
     yield leaves.pointwise(('last', 'conv'), width, LAST_CHANNELS, ('last', 'kernel'))
@@ -146,7 +146,7 @@ class StackedMacro(CellNetwork[NasBenchMacroArchitecture, int]):
     """Returns the logits and the running statistics."""
     run = Pass(self, params, stats, plan, limits, mode)
     x = jnp.maximum(run.normed('stem', self.convolution(self.planes(images), params['stem']['kernel'])), 0)
-    for stage, layers in enumerate(STAGES):
+    for stage in range(len(STAGES)):
       channels, height, width, batch = x.shape
       small = -(-height // 2), -(-width // 2), batch
       wide = run.tape(f'expand{stage}', registers(1 + MOST, [x]))
@@ -156,8 +156,7 @@ class StackedMacro(CellNetwork[NasBenchMacroArchitecture, int]):
       body = run.tape(f'open{stage}', body, sources=wide)
       x = run.tape(f'stage{stage}', body)[-1]
     last = jnp.maximum(run.normed('last', self.pointwise(x, params['last']['kernel'])), 0)
-    pooled = last.astype(jnp.float32).mean((1, 2))
-    return ((1.0, pooled.T @ params['head']['kernel'] + params['head']['bias']),), run.after
+    return ((1.0, self.classify(last, params['head'])),), run.after
 
   def _output(self, stage: int) -> int:
     """Returns the register of a stage's output: the one after those that its largest architecture uses."""
@@ -174,7 +173,7 @@ class StackedMacro(CellNetwork[NasBenchMacroArchitecture, int]):
       return barrier(depthwise(x, kernel, stride, self.lowering))
 
     return tuple(
-        Operation(lambda x, kernels, size=size: convolve(size, x, kernels), ('depthwise',), rectified=True, macs=size**2 * width)
+        Operation(functools.partial(convolve, size), ('depthwise',), rectified=True, macs=size**2 * width)
         for size in KERNELS.values())
 
 
@@ -186,33 +185,23 @@ def make(space: NasBenchMacroSpace, task: Task, *, batch_size: int, steps: int,
                     'All networks share one program, in which each runs its own blocks alone')
 
 
-def _same(x: Planes, _: Weights) -> Planes:
-  return x
-
-
-def _hidden(path: tuple[str | int, ...], operation: int, i: int, chunks: int, width: int, place: tuple[str, str], index: int,
-            norm_index: int) -> Iterator[Leaf]:
+def _hidden(path: Path, i: int, chunks: int, width: int, place: tuple[str, str], at: int, norm_at: int) -> Iterator[Leaf]:
   """Yields a part of an expansion, and of its batch norm."""
-  del operation
   part = slice(i * width, (i + 1) * width)
-  leaf = leaves.pointwise((*path, 0, 'conv'), width, chunks * width, place, (index,))
-  yield leaf._replace(part=(slice(None), slice(None), slice(None), part))
-  for norm_leaf in leaves.norm((*path, 0, 'norm'), chunks * width, place[:1], (norm_index,)):
-    yield norm_leaf._replace(part=(part,))
+  yield leaves.pointwise((*path, 0, 'conv'), width, chunks * width, place, (at,)).cut(part, 3)
+  for leaf in leaves.norm((*path, 0, 'norm'), chunks * width, place[:1], (norm_at,)):
+    yield leaf.cut(part)
 
 
-def _filtered(path: tuple[str | int, ...], operation: int, i: int, chunks: int, width: int, place: tuple[str, str], index: int,
-              norm_index: int) -> Iterator[Leaf]:
+def _filtered(path: Path, size: int, i: int, chunks: int, width: int, place: tuple[str, str], at: int,
+              norm_at: int) -> Iterator[Leaf]:
   """Yields a part of a depthwise convolution, and of its batch norm."""
-  part, size = slice(i * width, (i + 1) * width), KERNELS[operation]
-  yield Leaf((*path, 1, 'conv', 'kernel'), (size, size, 1, chunks * width), place, (index,), (0, 1, 3), taps=2,
-             part=(slice(None), slice(None), slice(None), part))
-  for norm_leaf in leaves.norm((*path, 1, 'norm'), chunks * width, place[:1], (norm_index,)):
-    yield norm_leaf._replace(part=(part,))
+  part, shape = slice(i * width, (i + 1) * width), (size, size, 1, chunks * width)
+  yield Leaf((*path, 1, 'conv', 'kernel'), shape, place, (at,), (0, 1, 3), taps=2).cut(part, 3)
+  for leaf in leaves.norm((*path, 1, 'norm'), chunks * width, place[:1], (norm_at,)):
+    yield leaf.cut(part)
 
 
-def _summed(path: tuple[str | int, ...], i: int, chunks: int, width: int, outputs: int, place: tuple[str, str],
-            index: int) -> Iterator[Leaf]:
-  """Yields a part of a projection."""
-  leaf = leaves.pointwise((*path, 2, 'conv'), chunks * width, outputs, place, (index,))
-  yield leaf._replace(part=(slice(None), slice(None), slice(i * width, (i + 1) * width)))
+def _summed(path: Path, i: int, chunks: int, width: int, outputs: int, place: tuple[str, str], at: int) -> Leaf:
+  """Returns a part of a projection."""
+  return leaves.pointwise((*path, 2, 'conv'), chunks * width, outputs, place, (at,)).cut(slice(i * width, (i + 1) * width), 2)

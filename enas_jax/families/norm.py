@@ -78,7 +78,8 @@ class BatchNorm:
       return to_weights, None, to_z, None
 
     run.defvjp(forward, backward)
-    return run({name: weights[name] for name in ('scale', 'bias')}, {name: running[name] for name in ('mean', 'var')}, z, training)
+    own, before = {name: weights[name] for name in ('scale', 'bias')}, {name: running[name] for name in ('mean', 'var')}
+    return run(own, before, z, training)
 
   def count(self, z: Planes) -> int:
     """Returns how many numbers a channel has, on all devices."""

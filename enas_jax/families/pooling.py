@@ -5,6 +5,7 @@ Letters of shapes: C channels, H and W height and width, h and w after the strid
 from __future__ import annotations
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ def halved_maximum(planes: Planes) -> Strided:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def maximum(planes: Planes, stride: int) -> Strided:
-  """Takes the maximum of 3 x 3 windows; padding is 1 on every side and never wins. Of equal pixels the first has the gradient."""
+  """Takes the maximum of 3 x 3 windows, padded by 1 on every side. Of equal pixels the first has the gradient."""
   return _maximum(planes, stride)[0]
 
 
@@ -45,15 +46,12 @@ def _maximum(planes: Planes, stride: int) -> tuple[Strided, Winners]:
   """Returns the maxima, and which of the nine pixels they are."""
   padded = jnp.pad(planes, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=-jnp.inf)
   height, width = planes.shape[1:3]
-  best, winner = None, None
-  for i in range(SIZE):
-    for j in range(SIZE):
-      tap = padded[:, i:i + height:stride, j:j + width:stride]
-      if best is None:
-        best, winner = tap, jnp.zeros(tap.shape, jnp.int8)
-      else:
-        winner = jnp.where(tap > best, jnp.int8(i * SIZE + j), winner)
-        best = jnp.maximum(best, tap)
+  best = padded[:, :height:stride, :width:stride]
+  winner = jnp.zeros(best.shape, jnp.int8)
+  for i, j in itertools.product(range(SIZE), range(SIZE)):
+    tap = padded[:, i:i + height:stride, j:j + width:stride]
+    winner = jnp.where(tap > best, jnp.int8(i * SIZE + j), winner)
+    best = jnp.maximum(best, tap)
   return best, winner
 
 
@@ -66,17 +64,17 @@ def _maximum_backward(stride: int, residual: tuple[Winners, Planes], gradient: S
   winner, planes = residual
   height, width = planes.shape[1:3]
   if stride > 1:  # To where the windows stood.
-    gaps = [(0, whole - 1 - stride * (n - 1), stride - 1) for whole, n in zip((height, width), gradient.shape[1:3], strict=True)]
+    sizes = zip((height, width), gradient.shape[1:3], strict=True)
+    gaps = [(0, whole - 1 - stride * (n - 1), stride - 1) for whole, n in sizes]
     gradient = jax.lax.pad(gradient, np.array(0, gradient.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
     winner = jax.lax.pad(winner, np.int8(-1), [(0, 0, 0), *gaps, (0, 0, 0)])
   margins = ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))
   gradient = barrier(jnp.pad(gradient, margins))
   winner = barrier(jnp.pad(winner, margins, constant_values=-1))
   total = jnp.zeros(planes.shape, gradient.dtype)
-  for i in range(SIZE):
-    for j in range(SIZE):  # A pixel is tap (i, j) of the window that stands as far from it the other way.
-      rows, columns = slice(2 - i, 2 - i + height), slice(2 - j, 2 - j + width)
-      total += jnp.where(winner[:, rows, columns] == i * SIZE + j, gradient[:, rows, columns], 0)
+  for i, j in itertools.product(range(SIZE), range(SIZE)):  # A pixel is tap (i, j) of the window as far from it the other way.
+    rows, columns = slice(2 - i, 2 - i + height), slice(2 - j, 2 - j + width)
+    total += jnp.where(winner[:, rows, columns] == i * SIZE + j, gradient[:, rows, columns], 0)
   return (total,)
 
 

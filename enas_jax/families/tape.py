@@ -86,7 +86,7 @@ class Program(NamedTuple):
     columns[Step._fields.index('norm')] = norms
     for i, step in enumerate(steps):
       columns[:, i] = step._replace(norm=norms if step.norm < 0 else step.norm)
-    return cls(*columns, np.int32(len(steps)))
+    return cls(**dict(zip(Step._fields, columns, strict=True)), count=np.int32(len(steps)))
 
 
 class _Kept(NamedTuple):
@@ -136,7 +136,7 @@ class Tape:
       return out, (out[0] if sources is None else sources, weights, kept, *rest)
 
     def backward(residual: Any, gradients: Any) -> tuple[Any, ...]:
-      to = self._backward(*residual, gradients[0], own=sources is None)
+      to = self._backward(gradients[0], sources is None, *residual)
       return *to, None, None, None, None, None
 
     run.defvjp(forward, backward)
@@ -151,11 +151,11 @@ class Tape:
     def step(i: jax.Array, carry: Any) -> Any:
       registers, kept, running = carry
       now = _now(program, i)
-      own, before = at(_norms(weights), now.norm), at(running, now.norm)
+      norm, before = at(_norms(weights), now.norm), at(running, now.norm)
       z = self._operate(now, registers if sources is None else sources, weights)
 
       def normed(z: Planes) -> Any:
-        return self.norm.affine(own, before, z, training)
+        return self.norm.affine(norm, before, z, training)
 
       def plain(z: Planes) -> Any:
         zeros = jnp.zeros(len(z))
@@ -172,8 +172,8 @@ class Tape:
     registers, kept, running = jax.lax.fori_loop(0, limit, step, (registers, kept, running))
     return (registers, running), kept
 
-  def _backward(self, sources: Any, weights: Weights, kept: _Kept, program: Program, limit: Any, training: Any, factors: Any,
-                gradient: Any, *, own: bool) -> tuple[Any, Any, Weights]:
+  def _backward(self, gradient: Any, own: bool, sources: Any, weights: Weights, kept: _Kept, program: Program, limit: Any,
+                training: Any, factors: Any) -> tuple[Any, Any, Weights]:
     """Returns the gradients of registers, sources and weights; of the sources, None if they are the registers `own`."""
     del training
 
@@ -246,6 +246,12 @@ class Tape:
     return y
 
 
+def same(planes: Planes, kernels: Weights) -> Planes:
+  """Returns its input: the function of an operation that is a skip, or a batch norm alone."""
+  del kernels
+  return planes
+
+
 def registers(count: int, inputs: Iterable[Planes]) -> Registers:
   """Returns so many registers, the first of which hold the inputs, and the others zeros."""
   first = jnp.stack(list(inputs))
@@ -253,7 +259,7 @@ def registers(count: int, inputs: Iterable[Planes]) -> Registers:
 
 
 def _now(program: Program, i: jax.Array) -> Program:
-  return Program(*(column[i] for column in program[:-1]), program.count)
+  return program._replace(**{name: getattr(program, name)[i] for name in Step._fields})
 
 
 def _norms(weights: Weights) -> Weights:

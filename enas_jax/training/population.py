@@ -164,7 +164,8 @@ class PopulationProgram(Generic[A]):
     """Returns a control of the shapes that `advance` takes, which leaves every slot alone."""
     zeros, off = np.zeros(self.layout.total, np.int32), np.zeros(self.layout.total, bool)
     keys = jax.random.split(jax.random.key(0), self.layout.total)
-    return self.put(Control(keys, zeros, zeros, zeros, off, off, Hyperparameters(*[zeros.astype(np.float32)] * len(Hyperparameters._fields))))
+    numbers = Hyperparameters(*[zeros.astype(np.float32)] * len(Hyperparameters._fields))
+    return self.put(Control(keys, zeros, zeros, zeros, off, off, numbers))
 
   def _over_devices(self, function: Callable[..., Any], *arguments: Any, arrays: bool = False) -> Callable[..., Any]:
     """Applies shard_map: leading axes lie over `candidates`, the data are on every device."""

@@ -32,7 +32,7 @@ from enas_jax.families.darts.weights import (
 )
 from enas_jax.families.leaves import Leaf
 from enas_jax.families.planes import Planes, barrier, depthwise, pointwise
-from enas_jax.families.tape import Operation, Program, Registers, Step
+from enas_jax.families.tape import Operation, Program, Registers, Step, same
 from enas_jax.networks.darts import AUXILIARY_WEIGHT, check_auxiliary, drop_path
 from enas_jax.spaces.darts import INPUTS, NODES, OPERATIONS, DartsArchitecture
 from enas_jax.training.family import Limits, Mode, Weights
@@ -52,7 +52,7 @@ class StackedDarts(CellNetwork[DartsArchitecture, Capacity]):
       width, count = self._width(level), len(cells)
       kernels = {'projection': (count * INPUTS * NODES, width, width), **_block_shapes(count * 2 * EDGES, width)}
       operations = (
-          *self._edges(width, 1), Operation(self._project, ('projection',), normed=False, macs=width**2), Operation(_same))
+          *self._edges(width, 1), Operation(self._project, ('projection',), normed=False, macs=width**2), Operation(same))
       specs[f'level{level}'] = Spec(
           operations, count * (INPUTS * (NODES + 1) + 2 * EDGES), count * (INPUTS + 2 * EDGES), width, level, kernels)
       if level:
@@ -63,7 +63,7 @@ class StackedDarts(CellNetwork[DartsArchitecture, Capacity]):
           shapes = {'even': (wide, width // 2, before), 'odd': (wide, width // 2, before)} if halving else {
               'projection': (wide, width, before)}
           specs[name] = Spec((kind,), wide, 1, width, level - (not name.startswith('down')), shapes)
-        specs[f'inputs{level}'] = Spec((Operation(_same),), INPUTS, INPUTS, width, level - 1, {})
+        specs[f'inputs{level}'] = Spec((Operation(same),), INPUTS, INPUTS, width, level - 1, {})
         halves = {'even': (EDGES, width // 2, width), 'odd': (EDGES, width // 2, width)}
         specs[f'open{level}'] = Spec(
             self._edges(width, 2), EDGES, EDGES, width, level, {**_block_shapes(EDGES, width), **halves})
@@ -80,7 +80,8 @@ class StackedDarts(CellNetwork[DartsArchitecture, Capacity]):
         source = capacity.output(i - 2 + side)
         if cell.reduces:
           name = capacity.crossing(level, source.level)
-          found[name] += [Step(0, register, INPUTS + side, kernel=side * NODES + k) for k, register in enumerate(source.registers)]
+          found[name] += [Step(0, register, INPUTS + side, kernel=side * NODES + k)
+                          for k, register in enumerate(source.registers)]
           found[f'inputs{level}'].append(Step(0, INPUTS + side, side, norm=side))
           continue
         total = base + BETWEEN + side
@@ -115,7 +116,8 @@ class StackedDarts(CellNetwork[DartsArchitecture, Capacity]):
     linear = {'kernel': (last, task.num_classes), 'bias': (task.num_classes,)}
     shapes: dict[str, Any] = {'stem': {'kernel': (3, 3, first, task.image_shape[2]), **norm_shapes(first)}, 'head': linear}
     if self.capacity.auxiliary:
-      shapes |= {'narrow': {'kernel': (MID, last), **norm_shapes(MID)}, 'wide': {'kernel': (2, 2, WIDE, MID), **norm_shapes(WIDE)},
+      shapes |= {'narrow': {'kernel': (MID, last), **norm_shapes(MID)},
+                 'wide': {'kernel': (2, 2, WIDE, MID), **norm_shapes(WIDE)},
                  'classifier': {**linear, 'kernel': (WIDE, task.num_classes)}}
     return shapes
 
@@ -144,8 +146,7 @@ class StackedDarts(CellNetwork[DartsArchitecture, Capacity]):
       body = run.tape(f'open{level}', body, sources=inputs, factors=factors)
       bodies.append(run.tape(f'level{level}', body, factors=factors))
     last, middle = (self._output(bodies[2], cell) for cell in (self.capacity.cells - 1, self.capacity.reductions()[1]))
-    pooled = last.astype(jnp.float32).mean((1, 2))
-    heads: Heads = ((1.0, pooled.T @ params['head']['kernel'] + params['head']['bias']),)
+    heads: Heads = ((1.0, self.classify(last, params['head'])),)
     if self.capacity.auxiliary:
       heads = *heads, (AUXILIARY_WEIGHT, self._auxiliary(run, params, middle))
     return heads, run.after
@@ -166,7 +167,7 @@ class StackedDarts(CellNetwork[DartsArchitecture, Capacity]):
     kernel = params['wide']['kernel'].astype(self.dtype)
     taps = [pointwise(x[:, i:i + height, j:j + width], kernel[i, j]) for i in range(2) for j in range(2)]
     x = jnp.maximum(run.normed('wide', functools.reduce(jnp.add, taps)), 0)
-    return x.astype(jnp.float32).mean((1, 2)).T @ params['classifier']['kernel'] + params['classifier']['bias']
+    return self.classify(x, params['classifier'])
 
   def _factors(self, mode: Mode, batch: int) -> Any:
     """Returns drop path's factors of every edge as rows [1 + cells x edges, B], the first of ones; None if nothing is dropped.
@@ -212,7 +213,7 @@ class StackedDarts(CellNetwork[DartsArchitecture, Capacity]):
           jnp.maximum(x, 0), kernel, stride, self.lowering)
       return self.pointwise(y, kernels['pointwise'])
 
-    skip = Operation(_same, normed=False) if stride == 1 else Operation(self._reduce, ('even', 'odd'), macs=width**2)
+    skip = Operation(same, normed=False) if stride == 1 else Operation(self._reduce, ('even', 'odd'), macs=width**2)
     known = {
         'max_pool_3x3': Operation(lambda x, _: pooling.maximum(x, stride), normed=False, macs=9 * width),
         'avg_pool_3x3': Operation(lambda x, _: pooling.average(x, stride, self.lowering), normed=False, macs=9 * width),
@@ -232,10 +233,6 @@ class StackedDarts(CellNetwork[DartsArchitecture, Capacity]):
     x = x.reshape(channels, rows, 2, columns, 2, batch).transpose(0, 1, 3, 2, 4, 5).reshape(channels, rows, columns, 4 * batch)
     x = depthwise(x, kernel, 1, self.lowering).reshape(channels, rows, columns, 2, 2, batch).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(channels, 2 * rows, 2 * columns, batch)[:, :height, :width]
-
-
-def _same(x: Planes, _: Weights) -> Planes:
-  return x
 
 
 def _block_shapes(places: int, width: int) -> dict[str, tuple[int, ...]]:

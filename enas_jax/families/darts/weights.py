@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from enas_jax.families import leaves
-from enas_jax.families.leaves import Leaf
+from enas_jax.families.leaves import Leaf, Path
 from enas_jax.spaces.darts import INPUTS, NODES, DartsArchitecture
 from enas_jax.types import Task
 
@@ -99,7 +99,7 @@ def leaves_of(architecture: DartsArchitecture, capacity: Capacity, task: Task) -
         part = slice(k * chunk, (k + 1) * chunk)
         for half, kernel, outputs in _projections(halving, cell.channels):
           whole = leaves.pointwise((*own, half), channels, outputs, (tape, kernel), (place + k,))
-          yield whole._replace(part=(slice(None), slice(None), part))
+          yield whole.cut(part, 2)
       where, index = (f'inputs{level}', side) if cell.reduces else (name, norms + side)
       yield from leaves.norm((*own, 'norm'), cell.channels, (where,), (index,))
     for e, edge in enumerate(cell.edges):
@@ -132,7 +132,7 @@ def _projections(halving: bool, channels: int) -> Iterator[tuple[str, str, int]]
     yield 'conv', 'projection', channels
 
 
-def _block(path: tuple[str | int, ...], operation: str, channels: int, tape: str, place: int, norm: int) -> Iterator[Leaf]:
+def _block(path: Path, operation: str, channels: int, tape: str, place: int, norm: int) -> Iterator[Leaf]:
   """Yields the leaves of depthwise and pointwise convolution and batch norm."""
   size, _ = BLOCKS[operation]
   yield Leaf((*path, 'depthwise', 'kernel'), (size, size, 1, channels), (tape, 'depthwise'), (place,), (0, 1, 3), taps=2)
