@@ -93,13 +93,17 @@ class PopulationProgram(Generic[A]):
     self._arrays = jax.device_put(data.arrays, layout.sharding())
     self.members: Member = jax.device_put(
         jax.tree.map(lambda x: np.zeros((layout.total, *x.shape), x.dtype), self._template), layout.sharding('candidates'))
-    advance = self._over_devices(self._advance, self.members, self._control(), arrays=True)
-    self.compiled = jax.jit(advance, donate_argnums=0).lower(self.members, self._control(), self._arrays).compile(
+    self.compiled = self.traced().lower().compile(
         compiler_options=CPU_OPTIONS if layout.devices[0].platform == 'cpu' else None)
     self._insert = self._compile_insert() if layout.slots > 1 else None
     self.compile_seconds = time.perf_counter() - start
     self.member_bytes = sum(x.nbytes for x in jax.tree.leaves(self.members)) // layout.groups
     self.memory_bytes = self.member_bytes + program_bytes(self.compiled)
+
+  def traced(self) -> jax.stages.Traced:
+    """Returns what `advance` compiles, traced; it can be lowered for other platforms than the one at hand, too."""
+    advance = self._over_devices(self._advance, self.members, self._control(), arrays=True)
+    return jax.jit(advance, donate_argnums=0).trace(self.members, self._control(), self._arrays)
 
   def initial(self, architecture: A, rng: np.random.Generator) -> TrainState:
     """Draws fresh weights, on the host, as a state that training starts from."""
