@@ -61,7 +61,7 @@ ROWS = ('plain', 'module', 'vmap', 'population', 'torch')
 CPU = {'width_scale': 1 / 8, 'depth_scale': 1 / 2, 'batch': 32, 'steps': 20, 'candidates': 8, 'vmap_sample': 2}
 FULL = {'width_scale': 1.0, 'depth_scale': 1.0, 'batch': 64, 'steps': 20, 'candidates': 16, 'vmap_sample': 4}
 RECORDED = ('space', 'set', 'width_scale', 'depth_scale', 'batch', 'steps', 'candidates', 'image_size', 'data', 'vmap_members',
-            'dtype', 'lowering', 'slots', 'cores', 'packing_steps')
+            'dtype', 'side_by_side', 'lowering', 'slots', 'cores', 'packing_steps')
 COLUMNS = ('row', 'candidates', 'images/s wall', 'images/s process', 'ms a step', 'x plain', 'x torch', 'compile s cold',
            'warm', 'peak MB', 'padding', 'roofline', 'all s')
 
@@ -276,6 +276,8 @@ def _parser() -> argparse.ArgumentParser:
   add('--torch_compile', type=int, choices=(0, 1), default=1, help='whether to try torch.compile')
   add('--dtype', choices=('float32', 'bfloat16'), default='float32', help='of the population rows, and of the peak')
   add('--lowering', choices=('shifts', 'xla'), default='shifts', help='of the population rows; see networks/planes.py')
+  add('--side_by_side', choices=('auto', 'yes', 'no'), default='auto',
+      help='whether slots on an accelerator are vmapped; auto: as the model of cost has it')
   add('--packing_steps', type=_positive, default=1000,
       help='steps a candidate that the population plans its programs for: many give many narrow programs')
   add('--rounds', type=_positive, default=3)

@@ -84,6 +84,7 @@ def module(architecture, task):
 quick = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})  # To compile.
 
 
+@functools.lru_cache(4)
 def by_module(architecture, task):
   """Loss, right answers, gradients and statistics of a batch in training, and right answers in evaluation mode."""
   graph, params, stats = module(architecture, task)
@@ -139,15 +140,9 @@ def test_padded_and_in_its_own_size_it_computes_what_the_module_computes(make, s
   family, task = make(data), data.task
   for request in requests[:2]:
     architecture = request.architecture
-    loss, correct, gradients, stats, scored = by_module(architecture, task)
-    for capacity in (family.capacity(architecture), family.own_capacity(architecture)):
+    for capacity in {family.capacity(architecture), family.own_capacity(architecture)}:
       network = family.network(capacity, dtype=jnp.float32, lowering='shifts', masked=False, axis=None)
-      found = by_network(network, architecture, task)
-      assert_close((found[0], found[1], found[4]), (loss, correct, scored))
-      unpacked = network.unpack(architecture, found[2], found[3], task)
-      assert_close(unpacked, tuple(map(nnx.to_pure_dict, (gradients, stats))))
-      again, _ = network.pack(architecture, *unpacked)
-      jax.tree.map(np.testing.assert_array_equal, again, jax.tree.map(np.asarray, found[2]))  # Padding has gradients of 0.
+      assert_same(network, architecture, task)
 
 
 @every_family
@@ -202,13 +197,49 @@ def test_a_space_has_one_family(user_error):
 
 
 @pytest.mark.slow
-def test_lines_run_side_by_side_too(data):
+@pytest.mark.parametrize('name', ['line', 'nasbench201'])
+def test_they_run_side_by_side_too(name, data, monkeypatch):
   """Under vmap, as on accelerators."""
-  _, space, requests = FAMILIES['line']
+  make, space, requests = FAMILIES[name]
+  family = make(data)
+  monkeypatch.setattr(type(family), 'side_by_side', lambda self, capacity: True)
   in_turn, side_by_side = (
-      answers(estimator_by(space, data, family=LineFamily(4), slots=2, vmapped=vmapped), requests) for vmapped in (False, True))
+      answers(estimator_by(space, data, family=family, slots=2, vmapped=vmapped), requests) for vmapped in (False, True))
   for one, other in zip(in_turn, side_by_side, strict=True):
-    assert one.metrics == pytest.approx(other.metrics, rel=1e-4)
+    assert one.metrics == pytest.approx(other.metrics, rel=1e-3)
+
+
+SMALL = {  # Smaller networks of the same spaces, so that twenty modules compile in a minute or so.
+    'chain': ChainSpace(min_depth=3, max_depth=7, min_width=1, max_width=3),
+    'nasbench201': NasBench201Space(channels=2, cells=1),
+    'nats_size': SIZES,
+    'nasbench101': NasBench101Space(channels=5, cells=1, stacks=2),
+    'nasbench_macro': BLOCKS,
+    'darts': DARTS,
+}
+
+
+@pytest.mark.once
+@pytest.mark.slow
+@pytest.mark.parametrize('name', SMALL)
+def test_twenty_at_random_are_what_their_modules_are(name, data):
+  space, task = SMALL[name], data.task
+  family, rng = family_of(space)(data), np.random.default_rng(20)
+  members = [space.sample(rng) for _ in range(20)]
+  for architecture in members:
+    network = family.network(family.capacity(architecture), dtype=jnp.float32, lowering='shifts', masked=False, axis=None)
+    assert_same(network, architecture, task)
+
+
+def assert_same(network, architecture, task):
+  """Compares a network with the module: losses, right answers, gradients, statistics, and right answers in evaluation mode."""
+  loss, correct, gradients, stats, scored = by_module(architecture, task)
+  found = by_network(network, architecture, task)
+  assert_close((found[0], found[1], found[4]), (loss, correct, scored))
+  unpacked = network.unpack(architecture, found[2], found[3], task)
+  assert_close(unpacked, tuple(map(nnx.to_pure_dict, (gradients, stats))))
+  again, _ = network.pack(architecture, *unpacked)
+  jax.tree.map(np.testing.assert_array_equal, again, jax.tree.map(np.asarray, found[2]))  # Padding has gradients of 0.
 
 
 def test_execution_is_told_in_words():
