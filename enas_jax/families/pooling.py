@@ -28,7 +28,7 @@ def average(planes: Planes, stride: int, lowering: str = 'shifts') -> Strided:
 
 def halved_average(planes: Planes) -> Strided:
   """Averages 2 x 2 windows at stride 2, over the pixels that lie within the image; odd sizes are rounded up."""
-  return _windows(planes, 0).sum((2, 4)) * _shares(planes).astype(planes.dtype)
+  return _windows(planes, 0.0).sum((2, 4)) * _shares(planes).astype(planes.dtype)
 
 
 def halved_maximum(planes: Planes) -> Strided:

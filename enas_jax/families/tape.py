@@ -24,6 +24,7 @@ from enas_jax.families.norm import BatchNorm, Weights, apply
 from enas_jax.families.planes import Planes
 
 Registers = Float[Array, 'R C H W B']
+Read = Float[Array, 'S h w B']  # A register that is read, of another tape perhaps.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,10 +213,10 @@ class Tape:
 
     return switch(now.operation, [branch(o) for o in self.operations], sources, _kernels(weights))
 
-  def _pull(self, now: Program, gradient: Planes, sources: Any, weights: Weights) -> tuple[Planes, Weights]:
+  def _pull(self, now: Program, gradient: Planes, sources: Any, weights: Weights) -> tuple[Read, Weights]:
     """Takes the gradient of the chosen operation's result to that of its source and kernels; 0 for others' kernels."""
-    def branch(operation: Operation) -> Callable[..., tuple[Planes, Weights]]:
-      def pull(gradient: Planes, sources: Any, kernels: Weights) -> tuple[Planes, Weights]:
+    def branch(operation: Operation) -> Callable[..., tuple[Read, Weights]]:
+      def pull(gradient: Planes, sources: Any, kernels: Weights) -> tuple[Read, Weights]:
         own = _own(operation, kernels, now)
         to_planes, to_own = jax.vjp(operation.function, at(sources, now.source), own)[1](gradient)
         return to_planes, {name: to_own[name] if name in own else jnp.zeros_like(x[0]) for name, x in kernels.items()}
