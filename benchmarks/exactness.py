@@ -37,8 +37,8 @@ VARIANTS = {  # Of the program: options of the compiler, and the lowering.
     'exact functions': ({'xla_cpu_fast_math_honor_functions': True}, 'shifts'),
     'exact division': ({'xla_cpu_fast_math_honor_division': True}, 'shifts'),
     'vectors of 256': ({'xla_cpu_prefer_vector_width': '256'}, 'shifts'),
-    "XLA's convolutions": ({}, 'xla'),
-    "XLA's, no fast math": (NO_FAST, 'xla'),
+    'xla': ({}, 'xla'),
+    'xla, no fast math': (NO_FAST, 'xla'),
 }
 
 
