@@ -43,7 +43,7 @@ VARIANTS = {  # Of the program: options of the compiler, and the lowering.
 
 
 def by_module(architecture, part, weights, hyperparameters, steps, dtype):
-  """Losses, weights after each step (flat float64) and process seconds of steps by the plain module."""
+  """By the plain module, of each step: the loss, weights and statistics after it (flat float64), process seconds."""
   graph, *like = nnx.split(build(architecture, task=part.task, key=jax.random.key(0)), nnx.Param, nnx.BatchStat)
   labels, raw = np.asarray(part.arrays.labels), np.asarray(part.arrays.images)
   inputs = (raw.astype(dtype) / dtype(255) - np.asarray(part.arrays.mean, dtype)) / np.asarray(part.arrays.std, dtype)
@@ -66,14 +66,12 @@ def by_module(architecture, part, weights, hyperparameters, steps, dtype):
             for tree, own in zip(like, weights, strict=True)]
     carry = [*cast, optimizer(hyperparameters).init(cast[0])]
     run = step.lower(*carry, inputs, labels).compile()
-    losses, flat, seconds = [], [], []
+    rows = []
     for _ in range(steps):
       start = time.process_time()
       *carry, loss = jax.block_until_ready(run(*carry, inputs, labels))
-      seconds.append(time.process_time() - start)
-      losses.append(float(loss))
-      flat.append(_flat(carry[0]))
-  return losses, flat, seconds
+      rows.append((float(loss), _flat(carry[0]), _flat(carry[1]), time.process_time() - start))
+  return rows
 
 
 def by_program(architecture, part, weights, hyperparameters, steps, family, options=None, lowering='shifts'):
@@ -85,18 +83,18 @@ def by_program(architecture, part, weights, hyperparameters, steps, family, opti
         network, part, batch_size=part.train_size, keep_last_batch=False, layout=Layout(tuple(jax.devices()[:1])))
   program.insert({0: program.new_member(architecture, program.pack(architecture, *weights))})
   whole, one, no = np.zeros(1, np.int32), np.ones(1, np.int32), np.zeros(1, bool)
-  settings = Hyperparameters(*(np.full(1, x, np.float32) for x in hyperparameters[:4]), np.zeros(1, np.float32))
-  settings = settings._replace(**({} if program._control().hyperparameters.progress is not None else {'progress': None}))
-  losses, flat, seconds = [], [], []
+  like = program._control().hyperparameters
+  settings = Hyperparameters(*(None if one is None else np.full_like(one, x) for x, one in zip(hyperparameters, like, strict=True)))
+  rows = []
   for index in range(steps):
     control = program.put(population.Control(
         jax.random.split(jax.random.key(0), 1), whole + np.int32(index), whole, one, no, no, settings))
     start = time.process_time()
     tally = jax.device_get(program.advance(control)[0])
-    seconds.append(time.process_time() - start)
-    losses.append(float(tally.loss[0]) / part.train_size)
-    flat.append(_flat(program.unpack(architecture, program.member(0).state)[0]))
-  return losses, flat, seconds
+    seconds = time.process_time() - start
+    after = program.unpack(architecture, program.member(0).state)
+    rows.append((float(tally.loss[0]) / part.train_size, *map(_flat, after), seconds))
+  return rows
 
 
 def by_any(name, architecture, part, weights, hyperparameters, steps, family):
@@ -113,6 +111,10 @@ def initial(architecture, task):
   """The plain module's fresh weights and statistics, as nested dicts."""
   parts = nnx.split(build(architecture, task=task, key=jax.random.key(0)), nnx.Param, nnx.BatchStat)[1:]
   return tuple(jax.tree.map(np.asarray, nnx.to_pure_dict(part)) for part in parts)
+
+
+def _distance(x, exact):
+  return np.linalg.norm(np.subtract(x, exact)) / np.linalg.norm(exact)
 
 
 def _flat(tree):
@@ -142,16 +144,14 @@ def main():
   hyperparameters = Hyperparameters(*map(float, map(
       np.float32, (args.learning_rate, args.momentum, args.weight_decay, args.clip_norm))), 0.0)
   shown = [n for n in SHOWN if n <= args.steps]
-  print(f'{architecture}: difference from float64 of loss / weights, at step\n')
+  print(f'{architecture}: difference from float64 of loss / weights / statistics, at step\n')
   print('|', ' | '.join(['', *map(str, shown), 'CPU ms']), '|\n' + '| --- ' * (len(shown) + 2) + '|')
   truth = None
   for name in ('float64', 'moved', 'module', *(args.variants.split(',') if family else ())):
-    losses, weights, seconds = by_any(
-        name, architecture, part, initial(architecture, dataset.task), hyperparameters, args.steps, family)
-    truth = truth or (losses, weights)
-    cells = [f'{abs(losses[n] / truth[0][n] - 1):.1e} / '
-             f'{np.linalg.norm(weights[n] - truth[1][n]) / np.linalg.norm(truth[1][n]):.1e}' for n in (s - 1 for s in shown)]
-    print('|', ' | '.join([name, *cells, f'{1e3 * min(seconds):.0f}']), '|', flush=True)
+    rows = by_any(name, architecture, part, initial(architecture, dataset.task), hyperparameters, args.steps, family)
+    truth = truth or rows
+    cells = [' / '.join(f'{_distance(*pair):.1e}' for pair in zip(rows[n - 1][:3], truth[n - 1][:3], strict=True)) for n in shown]
+    print('|', ' | '.join([name, *cells, f'{1e3 * min(row[3] for row in rows):.0f}']), '|', flush=True)
 
 
 if __name__ == '__main__':
