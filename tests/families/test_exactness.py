@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
 from families.test_contract import FAMILIES
+from flax import nnx
 
 from enas_jax.data.augment import Augmentation
 from enas_jax.data.dataset import ImageSet
