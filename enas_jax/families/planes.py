@@ -72,8 +72,8 @@ def column(per_channel: Float[Array, ' C']) -> Float[Array, 'C 1 1 1']:
 def sums(*planes: Planes) -> list[Float[Array, ' C']]:
   """Sums each over all but the channel, in float32 and in one pass over the planes.
 
-  One axis at a time: XLA adds all terms of such a sum of several arrays in a row, and the rounding of half a million terms
-  took two digits (benchmarks/README.md).
+  One axis at a time: XLA adds the terms of a reduction of several arrays one after the other, and the rounding of half a
+  million of them took two digits (benchmarks/README.md).
   """
   def add(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> list[jax.Array]:
     return [x + y for x, y in zip(a, b, strict=True)]
