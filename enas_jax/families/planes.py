@@ -70,11 +70,18 @@ def column(per_channel: Float[Array, ' C']) -> Float[Array, 'C 1 1 1']:
 
 
 def sums(*planes: Planes) -> list[Float[Array, ' C']]:
-  """Sums each over all but the channel, in float32 and in one pass."""
+  """Sums each over all but the channel, in float32 and in one pass over the planes.
+
+  One axis at a time: XLA adds the terms of a reduction of several arrays one after the other, and the rounding of half a
+  million of them took two digits (benchmarks/README.md).
+  """
   def add(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> list[jax.Array]:
     return [x + y for x, y in zip(a, b, strict=True)]
 
-  return jax.lax.reduce([p.astype(jnp.float32) for p in planes], [np.float32(0)] * len(planes), add, (1, 2, 3))
+  totals = [p.astype(jnp.float32) for p in planes]
+  for axis in (3, 2, 1):
+    totals = jax.lax.reduce(totals, [np.float32(0)] * len(planes), add, (axis,))
+  return totals
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
