@@ -72,15 +72,15 @@ def column(per_channel: Float[Array, ' C']) -> Float[Array, 'C 1 1 1']:
 def sums(*planes: Planes) -> list[Float[Array, ' C']]:
   """Sums each over all but the channel, in float32 and in one pass over the planes.
 
-  One axis at a time: XLA adds the terms of a reduction of several arrays one after the other, and the rounding of half a
+  Each row apart first: XLA adds the terms of a reduction of several arrays one after the other, and the rounding of half a
   million of them took two digits (benchmarks/README.md).
   """
   def add(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> list[jax.Array]:
     return [x + y for x, y in zip(a, b, strict=True)]
 
   totals = [p.astype(jnp.float32) for p in planes]
-  for axis in (3, 2, 1):
-    totals = jax.lax.reduce(totals, [np.float32(0)] * len(planes), add, (axis,))
+  for axes in ((2, 3), (1,)):
+    totals = jax.lax.reduce(totals, [np.float32(0)] * len(planes), add, axes)
   return totals
 
 

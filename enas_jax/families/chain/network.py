@@ -25,8 +25,8 @@ from jaxtyping import Array, Float, Int
 from enas_jax.families.chain import weights as weights_
 from enas_jax.families.chain.weights import BODIES, DOUBLE1, DOUBLE2, SITES, Capacity, Plan, Weights
 from enas_jax.families.loops import at, put, switch
-from enas_jax.families.planes import Planes, barrier, column, convolution, depthwise, pointwise, sums
-from enas_jax.networks.layers import EPSILON, MOMENTUM
+from enas_jax.families.norm import BatchNorm, apply
+from enas_jax.families.planes import Planes, barrier, convolution, depthwise, pointwise
 from enas_jax.spaces.chain import MIN_DEPTH, SEPARABLE, ChainArchitecture
 from enas_jax.training.family import Mode
 from enas_jax.types import Task
@@ -117,7 +117,7 @@ class StackedChain:
     """
     training = mode.training
     z = self._stem(_planes(images, self.dtype), params['stem'])
-    affine, moments, stem_stats = self._norm(params['stem_norm'], stats['stem_norm'], z, training)
+    affine, moments, stem_stats = self._norm.affine(params['stem_norm'], stats['stem_norm'], z, training)
     kept: dict[str, Any] = {'stem': (z, moments)}
     new_stats = {'stem_norm': stem_stats}
     for site in SITES:
@@ -129,7 +129,7 @@ class StackedChain:
       else:
         before = z, affine
         z = self._forward(site, z, affine, weights, choice)
-        affine, moments, new_stats[site] = self._norm(weights, running, z, training)
+        affine, moments, new_stats[site] = self._norm.affine(weights, running, z, training)
         kept[site] = before, z, moments
     pooled = z.astype(jnp.float32).mean((1, 2)) * affine[0][:, None] + affine[1][:, None]
     kept['head'] = z.shape
@@ -156,13 +156,13 @@ class StackedChain:
         (z, affine), after, moments = forward.kept[site]
         gradient, gradients[site] = self._backward(site, gradient, after, moments, z, affine, weights, choice)
     z, moments = forward.kept['stem']
-    gradient, gradients['stem_norm'] = self._norm_backward(params['stem_norm'], z, moments, gradient)
+    gradient, gradients['stem_norm'] = self._norm.pull(params['stem_norm'], z, moments, gradient)
     gradients['stem'] = jax.vjp(functools.partial(self._stem, _planes(images, self.dtype)), params['stem'])[1](gradient)[0]
-    return self._total(loss), self._total(gradients)
+    return self._norm.total(loss), self._norm.total(gradients)
 
   def correct(self, forward: Forward, labels: Int[Array, ' B']) -> Int[Array, '']:
     """Returns the number of right answers, on all devices."""
-    return self._total((forward.logits.argmax(0) == labels).sum())
+    return self._norm.total((forward.logits.argmax(0) == labels).sum())
 
   def _stem(self, inputs: Planes, weights: Weights) -> Float[Array, 'D H W B']:
     return barrier(convolution(inputs, weights['kernel'].astype(self.dtype), 1, self.lowering))
@@ -186,18 +186,18 @@ class StackedChain:
                choice: Int[Array, '']) -> Float[Array, 'D h w B']:
     """Applies ReLU to the normalised input, and the layer's operation."""
     def run(branch: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-      return lambda z, affine, kernels: branch(jnp.maximum(_apply(affine, z), 0), kernels)
+      return lambda z, affine, kernels: branch(jnp.maximum(apply(affine, z), 0), kernels)
 
     return switch(choice, [run(b) for b in self._branches(site)], z, affine, _kernels(weights))
 
   def _backward(self, site: str, gradient: Float[Array, 'D h w B'], after: Float[Array, 'D h w B'], moments: Weights, z: Planes,
                 affine: Float[Array, '2 C'], weights: Weights, choice: Int[Array, '']) -> tuple[Planes, Weights]:
     """Takes the gradient of a layer's normalised output to that of its normalised input, and of its weights."""
-    gradient, norm = self._norm_backward(weights, after, moments, gradient)
+    gradient, norm = self._norm.pull(weights, after, moments, gradient)
 
     def run(branch: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, Weights]]:
       def pull(gradient: jax.Array, z: jax.Array, affine: jax.Array, kernels: Weights) -> tuple[jax.Array, Weights]:
-        y = _apply(affine, z)
+        y = apply(affine, z)
         to_planes, to_kernels = jax.vjp(branch, jnp.maximum(y, 0), kernels)[1](gradient)
         return barrier(jnp.where(y > 0, to_planes, 0)), to_kernels
       return pull
@@ -217,7 +217,7 @@ class StackedChain:
       z, affine, inputs, affines, moments, running = carry
       own, before = at(weights, i), at(running, i)
       new = self._forward(site, z, affine, own, choice[i])
-      new_affine, new_moments, after = self._norm(own, before, new, training)
+      new_affine, new_moments, after = self._norm.affine(own, before, new, training)
       z, affine, after = self._where(i < count, (new, new_affine, after), (z, affine, before))
       moments, running = (jax.tree.map(lambda stack, x: put(stack, i, x), *pair)
                           for pair in ((moments, new_moments), (running, after)))
@@ -248,33 +248,9 @@ class StackedChain:
     """
     return jax.tree.map(lambda a, b: jnp.where(active, a, b), new, old) if self.masked else new
 
-  def _count(self, z: Planes) -> int:
-    return z[0].size * (1 if self.axis is None else jax.lax.axis_size(self.axis))
-
-  def _total(self, tree: Any) -> Any:
-    return tree if self.axis is None else jax.lax.psum(tree, self.axis)
-
-  def _norm(self, weights: Weights, running: Weights, z: Planes,
-            training: jax.Array | bool) -> tuple[Float[Array, '2 C'], Weights, Weights]:
-    """Computes batch norm over (H, W, B): its affine form, the batch's moments, the statistics after it."""
-    wide = z.astype(jnp.float32)
-    total, squares = self._total(sums(wide, wide * wide))
-    mean = total / self._count(z)
-    moments = {'mean': mean, 'var': jnp.maximum(squares / self._count(z) - mean * mean, 0)}
-    moved = jax.tree.map(lambda a, b: MOMENTUM * a + (1 - MOMENTUM) * b, running, moments)
-    used, after = (jax.tree.map(lambda a, b: jnp.where(training, a, b), new, running) for new in (moments, moved))
-    scale = weights['scale'] * jax.lax.rsqrt(used['var'] + EPSILON)
-    return jnp.stack([scale, weights['bias'] - used['mean'] * scale]), moments, after
-
-  def _norm_backward(self, weights: Weights, z: Planes, moments: Weights, gradient: Planes) -> tuple[Planes, Weights]:
-    """Returns the gradients to z, and to scale and bias (this device's part of them)."""
-    inverse = jax.lax.rsqrt(moments['var'] + EPSILON)
-    wide = gradient.astype(jnp.float32)
-    normalised = (z.astype(jnp.float32) - column(moments['mean'])) * column(inverse)
-    scale, bias = sums(wide * normalised, wide)
-    of_all = [column(x / self._count(z)) for x in self._total([scale, bias])]
-    to_z = column(weights['scale'] * inverse) * (wide - of_all[1] - normalised * of_all[0])
-    return barrier(to_z.astype(self.dtype)), {'scale': scale, 'bias': bias}
+  @property
+  def _norm(self) -> BatchNorm:
+    return BatchNorm(axis=self.axis)
 
   def _loss(self, logits: Float[Array, 'classes B'],
             labels: Int[Array, ' B']) -> tuple[Float[Array, ''], Float[Array, 'classes B']]:
@@ -292,10 +268,6 @@ def _planes(images: Float[Array, 'B H W C'], dtype: Any) -> Planes:
 
 def _head(weights: Weights, pooled: Float[Array, 'C B']) -> Float[Array, 'classes B']:
   return weights['kernel'].T @ pooled + weights['bias'][:, None]
-
-
-def _apply(affine: Float[Array, '2 C'], z: Planes) -> Planes:
-  return (z.astype(jnp.float32) * column(affine[0]) + column(affine[1])).astype(z.dtype)
 
 
 def _kernels(weights: Weights) -> Weights:
