@@ -368,6 +368,12 @@ def test_what_settings_give_is_checked(refused, write, old, new, message):
   assert message in refused(write(broken(old, new)), '--strategies=mine', '--config.mine.batch=4')
 
 
+def test_what_a_table_s_load_gives_is_checked(refused, write):
+  path = write(TABLE.replace('return tables.Table', 'tables.Table'))
+  err = refused(path, '--space=nasbench_macro', '--table=mine', '--dataset=pets')
+  assert err == f"error: --plugin={path}: table 'mine': load returned None; return an enas_jax.tables.Table\n"
+
+
 def test_a_whole_number_is_a_float_where_the_annotation_says_so(write):
   plugins.load(write(broken('batch: int = 3', 'batch: float = 3')))
   assert fields.changed(get_config(), {'mine.batch': 0.5}).mine.batch == 0.5
