@@ -2,7 +2,6 @@
 import functools
 import itertools
 import pathlib
-import sys
 
 import numpy as np
 import pytest
@@ -102,7 +101,6 @@ def test_cells_are_written_as_in_the_official_files():
 
 @pytest.mark.once
 @pytest.mark.slow  # Half a minute of MD5.
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason='plain Python, run on the oldest one alone')
 def test_the_official_hash_tells_all_cells_apart():
   hashes = {
       module_hash(matrix[:size, :size].tolist(), [LABELS[code] for code in codes[:size]])
