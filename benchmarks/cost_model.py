@@ -15,7 +15,7 @@ from scipy.optimize import nnls
 
 from enas_jax import data
 from enas_jax.data.augment import Augmentation
-from enas_jax.estimators import packing
+from enas_jax.families.chain import packing
 from enas_jax.families.chain.weights import Capacity
 from enas_jax.machine import keep_freed_memory
 from enas_jax.spaces.chain import ChainArchitecture

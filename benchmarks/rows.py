@@ -43,16 +43,17 @@ def population_row(load, settings):
   import jax
   import jax.numpy as jnp
 
-  from enas_jax.estimators import TrainedEstimator
-  from enas_jax.families.chain.packing import plan_packing
+  from enas_jax import families
+  from enas_jax.estimators import Execution, TrainedEstimator
+  from enas_jax.training.engine import Resources
   arrays, requests = _training_data(load), workload.repeated(load.requests, settings['slots'])
-  packing = plan_packing(
+  family = families.of(
       load.space, load.task, batch_size=settings['batch'], steps=settings['packing_steps'], platform=jax.default_backend())
+  execution = Execution.default(
+      settings['slots'], dtype=jnp.dtype(settings['dtype']), lowering=settings['lowering'], shared_batches=False)
 
   def compiled():
-    estimator = TrainedEstimator(
-        load.space, arrays, seed=0, packing=packing, slots=settings['slots'], dtype=jnp.dtype(settings['dtype']),
-        lowering=settings['lowering'], shared_batches=False)
+    estimator = TrainedEstimator(load.space, Resources(data=arrays, seed=0, execution=execution), family)
     _estimate(estimator, requests)
     return estimator, estimator.report()['compile_seconds']
 
@@ -61,7 +62,7 @@ def population_row(load, settings):
   estimator, warm = compiled()
   report = estimator.report()
   yield {'compile_cold': cold, 'compile_warm': warm, 'padding': report['padding_waste'], 'slot_fill': report['slot_fill'],
-         'programs': report['programs'], 'note': packing.reason}
+         'programs': report['programs'], 'note': family.reason}
   repeats = len(requests) // len(load.requests)
   while True:
     yield [_timed(list(range(len(load.requests))), repeats, _estimate, estimator, requests)]
@@ -112,7 +113,7 @@ def _one_by_one(load, indices, *, members):
     for group in groups.values():
       if group[0].architecture not in programs:
         programs[group[0].architecture] = ModuleProgram(
-            group[0].architecture, arrays, batch_size=group[0].schedule.batch_size, members=members)
+            group[0].architecture, arrays, batch_size=group[0].schedule.batch_size, replicates=members)
     return programs, sum(program.compile_seconds for program in programs.values())
 
   def run(group):

@@ -53,7 +53,7 @@ from collections.abc import Callable, Iterator
 import workload
 
 from enas_jax.errors import UserError
-from enas_jax.estimators import packing
+from enas_jax.families.chain import packing
 
 ROWS = ('plain', 'module', 'vmap', 'population', 'torch')
 CPU = {'width_scale': 1 / 8, 'depth_scale': 1 / 2, 'batch': 32, 'steps': 20, 'candidates': 8, 'vmap_sample': 2}
