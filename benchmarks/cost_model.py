@@ -1,4 +1,4 @@
-"""Measures training steps and fits the cost model's rates to them (enas_jax/estimators/packing.py).
+"""Measures training steps and fits the cost model's rates to them (enas_jax/families/cost.py).
 
     python benchmarks/cost_model.py [--batch=32] [--rounds=3]
 
@@ -15,7 +15,9 @@ from scipy.optimize import nnls
 
 from enas_jax import data
 from enas_jax.data.augment import Augmentation
+from enas_jax.families import cost
 from enas_jax.families.chain import packing
+from enas_jax.families.chain.network import StackedChain
 from enas_jax.families.chain.weights import Capacity
 from enas_jax.machine import keep_freed_memory
 from enas_jax.spaces.chain import ChainArchitecture
@@ -45,7 +47,7 @@ def main():
       (0, 3, 6, (4, 8, 12, 24)), (0, 3, 12, (8,)), (0, 5, 6, (8,)), (1, 3, 6, (4, 8, 12)), (1, 5, 6, (8,))):
     for width in widths:
       architecture = ChainArchitecture.uniform(depth, width, operation, kernel)
-      program = PopulationProgram(Capacity.of([architecture]), part, batch_size=args.batch, keep_last_batch=False,
+      program = PopulationProgram(StackedChain(Capacity.of([architecture])), part, batch_size=args.batch, keep_last_batch=False,
                                   layout=Layout(tuple(jax.devices()[:1])))
       compiled.append(program.compile_seconds)
       request = Request(architecture, Schedule(epochs=args.rounds + 1, batch_size=args.batch))
@@ -54,11 +56,11 @@ def main():
         times.append((time.process_time() - start) / STEPS)
         start = time.process_time()
       macs, elements = packing.work(architecture, dataset.task)
-      features = [6 * macs * args.batch / 1e9, 4 * elements * packing.PASSES * args.batch / 1e9, depth + 2]
+      features = [6 * macs * args.batch / 1e9, 4 * elements * cost.PASSES * args.batch / 1e9, depth + 2]
       rows.append((architecture, min(times[1:]), features))
   measured, features = np.array([r[1] for r in rows]), np.array([r[2] for r in rows])
   fitted, _ = nnls(features / measured[:, None], np.ones(len(rows)))
-  table = packing.rates(jax.default_backend())
+  table = cost.rates(jax.default_backend())
   print('| chain | measured ms | model ms | fitted ms |')
   print('| --- | --- | --- | --- |')
   for architecture, seconds, row in rows:
@@ -67,7 +69,7 @@ def main():
   print(f'fitted: per_gflop={fitted[0]:.4f}, per_gbyte={fitted[1]:.4f}, per_layer={fitted[2]:.2e}')
   mixed = [Capacity((1, 1, 1), 8, branches) for branches in (((0, 3),), ((0, 3), (1, 3)), ((0, 3), (0, 5), (1, 3), (1, 5)))]
   for capacity in mixed:
-    program = PopulationProgram(capacity, part, batch_size=args.batch, keep_last_batch=False,
+    program = PopulationProgram(StackedChain(capacity), part, batch_size=args.batch, keep_last_batch=False,
                                 layout=Layout(tuple(jax.devices()[:1])))
     print(f'{len(capacity.branches)} branches: compiled in {program.compile_seconds:.1f} s')
 

@@ -49,6 +49,8 @@ def population_row(load, settings):
   arrays, requests = _training_data(load), workload.repeated(load.requests, settings['slots'])
   family = families.of(
       load.space, load.task, batch_size=settings['batch'], steps=settings['packing_steps'], platform=jax.default_backend())
+  if settings['side_by_side'] != 'auto':
+    family.__class__.side_by_side = lambda self, capacity: settings['side_by_side'] == 'yes'
   execution = Execution.default(
       settings['slots'], dtype=jnp.dtype(settings['dtype']), lowering=settings['lowering'], shared_batches=False)
 

@@ -35,7 +35,8 @@ Columns:
                   the output's gradient and writes the input's (hence 1 in + 1 out, then 2 in + 2 out); weights are read
                   twice, gradients written and read, weights and momentum read and written. Peaks are those of a large
                   matrix product and a large copy, measured at the start (or --peak_gflops, --peak_gbytes). The batch that is
-                  scored is left out.
+                  scored is left out. Of other spaces than chains the layers' activations are not counted.
+  all s           all candidates, compiling from an empty cache and one round, by wall-clock
 """
 from __future__ import annotations
 
@@ -54,14 +55,15 @@ import workload
 
 from enas_jax.errors import UserError
 from enas_jax.families.chain import packing
+from enas_jax.spaces import ChainArchitecture
 
 ROWS = ('plain', 'module', 'vmap', 'population', 'torch')
 CPU = {'width_scale': 1 / 8, 'depth_scale': 1 / 2, 'batch': 32, 'steps': 20, 'candidates': 8, 'vmap_sample': 2}
 FULL = {'width_scale': 1.0, 'depth_scale': 1.0, 'batch': 64, 'steps': 20, 'candidates': 16, 'vmap_sample': 4}
-RECORDED = ('width_scale', 'depth_scale', 'batch', 'steps', 'candidates', 'image_size', 'data', 'vmap_members', 'dtype',
-            'lowering', 'slots', 'cores', 'packing_steps')
+RECORDED = ('space', 'set', 'width_scale', 'depth_scale', 'batch', 'steps', 'candidates', 'image_size', 'data', 'vmap_members',
+            'dtype', 'side_by_side', 'lowering', 'slots', 'cores', 'packing_steps')
 COLUMNS = ('row', 'candidates', 'images/s wall', 'images/s process', 'ms a step', 'x plain', 'x torch', 'compile s cold',
-           'warm', 'peak MB', 'padding', 'roofline')
+           'warm', 'peak MB', 'padding', 'roofline', 'all s')
 
 
 class Row:
@@ -147,6 +149,7 @@ def record(row: Row, rows: dict[str, Row], load, settings: dict, machine: dict) 
       'base_mb': row.facts['base_bytes'] / 1e6,
       'padding': row.facts.get('padding', 0.0),
       'roofline': least / wall,
+      'all_s': row.facts['compile_cold'] + wall,
       'note': row.facts.get('note', ''),
       'rounds_wall_s': [sum(p[3] for p in parts) for parts in row.rounds],
       'rounds_process_s': [sum(p[2] for p in parts) for parts in row.rounds],
@@ -170,7 +173,8 @@ def least_seconds(load, index: int, settings: dict, machine: dict) -> float:
   architecture = load.requests[index].architecture
   macs, params = load.space.macs(architecture, load.task), load.space.num_params(architecture, load.task)
   height, width, channels = load.task.image_shape
-  values = channels * height * width + packing.work(architecture, load.task)[1]
+  chain = isinstance(architecture, ChainArchitecture)
+  values = channels * height * width + packing.work(architecture, load.task)[1] if chain else 0
   size = 2 if settings['dtype'] == 'bfloat16' else 4
   flops, moved = 6 * macs * load.images, 3 * size * values * load.images + 32 * params * settings['steps']
   return max(flops / machine['peak_flops'], moved / machine['peak_bandwidth'])
@@ -188,7 +192,8 @@ def cells(r: dict) -> list[str]:
   return [r['row'], str(r['candidates']), number(r['images_a_second_wall'], '.0f'), number(r['images_a_second_process'], '.0f'),
           number(r[f'{clock}_ms_a_step'], '.2f'), number(r[f'times_plain_{clock}'], '.2f'),
           number(r[f'times_torch_{clock}'], '.2f'), number(r['compile_cold_s'], '.2f'), number(r['compile_warm_s'], '.2f'),
-          number(r['peak_mb'], '.0f'), number(r['padding'], '.1%'), number(r['roofline'], '.1%')]
+          number(r['peak_mb'], '.0f'), number(r['padding'], '.1%'), number(r['roofline'], '.1%'),
+          number(r['all_s'], '.1f')]
 
 
 def measure(args) -> int:
@@ -271,11 +276,15 @@ def _parser() -> argparse.ArgumentParser:
   add('--torch_compile', type=int, choices=(0, 1), default=1, help='whether to try torch.compile')
   add('--dtype', choices=('float32', 'bfloat16'), default='float32', help='of the population rows, and of the peak')
   add('--lowering', choices=('shifts', 'xla'), default='shifts', help='of the population rows; see networks/planes.py')
+  add('--side_by_side', choices=('auto', 'yes', 'no'), default='auto',
+      help='whether slots on an accelerator are vmapped; auto: as the model of cost has it')
   add('--packing_steps', type=_positive, default=1000,
       help='steps a candidate that the population plans its programs for: many give many narrow programs')
   add('--rounds', type=_positive, default=3)
   add('--cores', type=_positive, help='that a row may use (Linux); default: all')
   add('--full', action='store_true', help='the defaults of an accelerator on a CPU, too')
+  add('--space', default='chain', help='a space of the package')
+  add('--set', default='', help='its settings, such as channels=8,cells=1')
   add('--log', help="search_logs.json of EG-NAS's searches")
   add('--width_scale', type=_fraction, help='such as 1/8')
   add('--depth_scale', type=_fraction)
@@ -295,7 +304,8 @@ def main() -> int:
   """Measures as told. Returns the exit code."""
   args = _parser().parse_args()
   try:
-    workload.read_log(args.log)  # Before minutes are spent.
+    if args.space == 'chain':
+      workload.read_log(args.log)  # Before minutes are spent.
     return measure(args)
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)

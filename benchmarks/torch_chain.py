@@ -5,6 +5,7 @@ prepared there. One candidate after the other; the fastest of several variants i
 """
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable
@@ -13,12 +14,15 @@ from typing import NamedTuple
 import torch
 from torch import nn
 from torch.nn import functional
+from torch_cells import TorchCells
 from workload import Workload
 
 from enas_jax.data.augment import Augmentation
+from enas_jax.errors import UserError
+from enas_jax.spaces import NasBench201Architecture, NatsSizeArchitecture
 from enas_jax.spaces.chain import SEPARABLE, STEM_KERNEL, ChainArchitecture, Layer
 from enas_jax.training.schedule import learning_rate
-from enas_jax.types import Request, Task
+from enas_jax.types import Architecture, Request, Task
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 LAYOUTS = {'nchw': torch.contiguous_format, 'channels_last': torch.channels_last}
@@ -60,17 +64,20 @@ class TorchChain(nn.Module):
         _conv(task.image_shape[2], channels, STEM_KERNEL), nn.BatchNorm2d(channels),
         *itertools.chain.from_iterable(_layer(layer) for layer in architecture.layers()))
     self.head = nn.Linear(architecture.out_channels, task.num_classes)
-    self.reset()
-
-  def reset(self) -> None:
-    """New initial weights in place: a compiled network stays compiled."""
-    for module in self.modules():
-      if hasattr(module, 'reset_parameters'):
-        module.reset_parameters()
-    nn.init.zeros_(self.head.bias)
 
   def forward(self, images: torch.Tensor) -> torch.Tensor:
     return self.head(self.body(images).mean((2, 3)))
+
+
+@functools.singledispatch
+def network(architecture: Architecture, task: Task) -> nn.Module:
+  """The network of an architecture, with a last layer `head`. Raises UserError where there is none."""
+  raise UserError(f'{type(architecture).__name__} has no network in PyTorch here; leave out the row torch')
+
+
+network.register(ChainArchitecture, TorchChain)
+network.register(NasBench201Architecture, TorchCells)
+network.register(NatsSizeArchitecture, TorchCells)
 
 
 class TorchData:
@@ -127,17 +134,24 @@ class Trainer:
     torch.manual_seed(0)
     torch.set_num_threads(variant.threads)
     self.schedule, self.data, self.layout = request.schedule, images, LAYOUTS[variant.layout]
-    self.model = TorchChain(request.architecture, load.task).to(DEVICE, memory_format=self.layout)
+    self.model = network(request.architecture, load.task).to(DEVICE, memory_format=self.layout)
     counted = sum(p.numel() for p in self.model.parameters())
     expected = load.space.num_params(request.architecture, load.task)
     if counted != expected:
       raise AssertionError(f'{request.architecture}: {counted} parameters in PyTorch, {expected} in the space')
     self.run = self.model if variant.mode == 'eager' else torch.compile(self.model, mode=MODES[variant.mode], dynamic=False)
 
+  def reset(self) -> None:
+    """New initial weights in place: a compiled network stays compiled."""
+    for module in self.model.modules():
+      if hasattr(module, 'reset_parameters'):
+        module.reset_parameters()
+    nn.init.zeros_(self.model.head.bias)
+
   def train(self, *, score: bool = True, steps: int | None = None) -> float:
     """Trains on every batch, or on the first `steps`, then scores. Returns the accuracy, as the package's loop does."""
     size, schedule = self.schedule.batch_size, self.schedule
-    self.model.reset()
+    self.reset()
     self.model.train()
     # Weight decay is coupled and comes after clipping; momentum without dampening: as optax in program.py.
     optimizer = torch.optim.SGD(

@@ -3,10 +3,11 @@
 `mixed`: the first 16 candidates of the depth phase and the first 16 of the width phase (there are 12) of EG-NAS's published
 CIFAR-10 search with width cap 64: separable chains of depth 10 to 25 at width 64, then of depth 26 at widths 62 to 40. Every
 n-th of these is taken, so that depths and widths stay mixed. All train for the same number of steps: what is measured is the
-step, not the schedule.
+step, not the schedule. Of another --space the candidates are members at random.
 """
 from __future__ import annotations
 
+import ast
 import json
 import math
 import pathlib
@@ -14,12 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from enas_jax import data
+from enas_jax import data, spaces
 from enas_jax.data.augment import Augmentation, paper_choice
 from enas_jax.errors import UserError
 from enas_jax.spaces import ChainArchitecture, ChainSpace
+from enas_jax.spaces.base import SearchSpace
 from enas_jax.spaces.chain import MIN_DEPTH
-from enas_jax.types import Request, Schedule, Task
+from enas_jax.types import Architecture, Request, Schedule, Task
 
 LOG = pathlib.Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'egnas' / 'search_logs.json'
 PER_PHASE = 16
@@ -38,7 +40,7 @@ class Workload(NamedTuple):
     task: what the networks must do.
   """
 
-  space: ChainSpace
+  space: SearchSpace
   requests: list[Request]
   train: data.ImageSet
   score: data.ImageSet
@@ -54,18 +56,39 @@ class Workload(NamedTuple):
 
 
 def make(settings: dict) -> Workload:
-  """The workload of `settings`: log, width_scale, depth_scale, candidates, data, data_dir, image_size, batch, steps."""
+  """The workload of these `settings`, which throughput.py has as flags."""
   schedule = Schedule(epochs=1, batch_size=settings['batch'])
-  requests = _requests(mixed(settings), schedule)
+  chains = settings['space'] == 'chain'
+  space = None if chains else _space(settings)
+  requests = _requests(mixed(settings) if chains else _sampled(space, settings['candidates']), schedule)
   part, task = _images(settings)
   train, score = (data.ImageSet(*(array[rows] for array in part)) for rows in (
       slice(settings['steps'] * settings['batch']), slice(settings['batch'])))
   mean, std = data.statistics(train.images)
+  if chains:
+    space = _chains(requests)
+  return Workload(space, requests, train, score, mean, std, paper_choice(settings['data'], task.image_shape), task)
+
+
+def _space(settings: dict) -> SearchSpace:
+  """The space --space with the settings --set."""
+  if settings['space'] not in spaces.SPACES:
+    raise UserError(f"--space={settings['space']} is unknown; give one of {', '.join(spaces.SPACES)}")
+  values = dict(part.split('=') for part in settings['set'].split(',') if part)
+  return spaces.SPACES[settings['space']].make(**{name: ast.literal_eval(value) for name, value in values.items()})
+
+
+def _sampled(space: SearchSpace, count: int) -> list[Architecture]:
+  rng = np.random.default_rng(0)
+  return [space.sample(rng) for _ in range(count)]
+
+
+def _chains(requests: list[Request]) -> ChainSpace:
+  """The space of these chains."""
   depths, widths = zip(*((r.architecture.depth, r.architecture.width) for r in requests), strict=True)
   step = math.gcd(*(max(widths) - width for width in widths)) or 1
-  space = ChainSpace(
+  return ChainSpace(
       min_depth=min(depths), max_depth=max(depths), min_width=min(widths), max_width=max(widths), width_step=step)
-  return Workload(space, requests, train, score, mean, std, paper_choice(settings['data'], task.image_shape), task)
 
 
 def mixed(settings: dict) -> list[ChainArchitecture]:
@@ -104,8 +127,8 @@ def _scaled(value: int, scale: float, least: int) -> int:
   return max(least, int(value * scale + 0.5))
 
 
-def _requests(architectures: list[ChainArchitecture], schedule: Schedule) -> list[Request]:
-  seen: dict[ChainArchitecture, int] = {}
+def _requests(architectures: list[Architecture], schedule: Schedule) -> list[Request]:
+  seen: dict[Architecture, int] = {}
   requests = []
   for architecture in architectures:
     seen[architecture] = seen.get(architecture, -1) + 1

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict, config_flags
 from enas_jax import machine, plugins
 from enas_jax.config import get_config
 from enas_jax.errors import Stopped, UserError, line_in
-from enas_jax.fields import KINDS, check_field, check_fields, suggestion
+from enas_jax.fields import KINDS, check_field, check_fields, flatten, suggestion
 
 HELP_FLAGS = {'--help', '-help', '-h', '--helpshort', '--helpfull'}
 SETTINGS_HELP = (
@@ -60,6 +60,7 @@ def run(
     if define_flags is not None:
       define_flags(values)
     if HELP_FLAGS & set(argv[1:]):
+      plugins.load_all(_take('plugin', argv)[0])
       print(_help(main, values))
       sys.exit(0)
     _parse(values, argv)
@@ -202,7 +203,9 @@ def _explain(error: flags.Error, values: flags.FlagValues) -> str:
 def _help(main: Callable, values: flags.FlagValues) -> str:
   own = [(f'{name}={name.upper()}', values[name].help) for name in values]
   entries = [f'  --{name}\n{textwrap.indent(textwrap.fill(text, 90), " " * 8)}' for name, text in (*own, *SETTINGS_HELP)]
-  return '\n'.join([inspect.getdoc(main) or '', '', 'Flags:', *entries])
+  defaults = [f'  --config.{name}' + (' (not set)' if value is None else f'={value}')
+              for name, value in flatten(get_config().to_dict()).items()]
+  return '\n'.join([inspect.getdoc(main) or '', '', 'Flags:', *entries, '', 'Settings and their defaults:', *defaults])
 
 
 def _exit(message: str, code: int) -> NoReturn:

@@ -8,10 +8,11 @@ The search command runs it over the ledger, a comparison of strategies over answ
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from enas_jax.errors import Stopped, UserError
+from enas_jax.registry import file_of
 from enas_jax.types import Evaluation, Request
 
 if TYPE_CHECKING:
@@ -61,15 +62,16 @@ def drive(
 
   Raises:
     Stopped: `should_stop` returned True. What was answered is in `answers`.
-    UserError: the strategy asks for nothing though it is not done, or the estimator leaves out a request.
+    UserError: the strategy asks for nothing though it is not done, the estimator leaves out a request, or one of them returns
+      something else than its contract says.
   """
   while not strategy.done(state):
-    requests, state = strategy.ask(state)
+    requests, state = _asked(strategy, state)
     if not requests:
       raise UserError(f'{type(strategy).__name__} asks for nothing and is not done; let `done` be True then')
     new = [request for request in dict.fromkeys(requests) if answers.get(request) is None]
     estimator.prepare(_expected(strategy, state, new, answers))
-    for index, evaluation in estimator.estimate(new):
+    for index, evaluation in _estimated(estimator, new):
       answers.add(new[index], evaluation)
       if on_answer is not None:
         on_answer(new[index], evaluation, state)
@@ -83,6 +85,33 @@ def drive(
     if should_stop():
       raise Stopped
   return state
+
+
+def _asked(strategy: Strategy, state: Any) -> tuple[Sequence[Request], Any]:
+  answer: Any = strategy.ask(state)
+  match answer:
+    case ((tuple() | list()) as requests, after) if all(isinstance(request, Request) for request in requests):
+      return requests, after
+  raise UserError(f'{_named(strategy)}.ask returned {answer!r}; return a tuple of enas_jax.Request and the state')
+
+
+def _estimated(estimator: Estimator, requests: Sequence[Request]) -> Iterator[tuple[int, Evaluation]]:
+  answers: Any = estimator.estimate(requests)
+  if not isinstance(answers, Iterable):
+    raise UserError(f'{_named(estimator)}.estimate returned {answers!r}; yield (index of the request, Evaluation) for each')
+  for answer in answers:
+    match answer:
+      case (index, Evaluation() as evaluation) if index in range(len(requests)):
+        if evaluation.ok and 'accuracy' not in evaluation.metrics:
+          raise UserError(f"{_named(estimator)}.estimate gave {evaluation!r}; give the metric 'accuracy', or a reason why it "
+                          'failed')
+        yield index, evaluation
+      case _:
+        raise UserError(f'{_named(estimator)}.estimate gave {answer!r}; yield (index of the request, Evaluation) for each')
+
+
+def _named(made: object) -> str:
+  return f'{file_of(type(made))}: {type(made).__name__}'
 
 
 def _expected(strategy: Strategy, state: Any, new: Sequence[Request], answers: Answers) -> Iterator[Request]:

@@ -12,10 +12,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
+from enas_jax import plugins
 from enas_jax.checkpoint import checksum, writing
 from enas_jax.data.augment import normalise
 from enas_jax.errors import UserError
 from enas_jax.networks import build
+from enas_jax.registry import call
 from enas_jax.spaces import SPACES
 from enas_jax.types import Architecture, Task
 from enas_jax.workdir import sync_folder
@@ -146,6 +148,9 @@ def _shapes(arrays: Any) -> Any:
 def read_architecture(record: Any) -> Architecture:
   """Reads any space's architecture. Raises UserError where no space knows it."""
   space = record.get('space') if isinstance(record, dict) else None
+  plugins.load_all()  # Installed ones.
   if not isinstance(space, str) or space not in SPACES:
-    raise UserError(f"architecture: space {space!r} is not one of {', '.join(sorted(SPACES))}, or a plugin's that was read")
-  return SPACES[space].make().from_json(record)
+    raise UserError(f"architecture: space {space!r} is not one of {', '.join(sorted(SPACES))}; import the plugin first, as in "
+                    '`import mine; enas_jax.load(...)`, or give a command --plugin=FILE.py')
+  made = SPACES[space].make()
+  return call(f'architecture: {SPACES.owner(space)}', type(made), made.from_json, record)

@@ -27,7 +27,7 @@ from enas_jax.ledger import Ledger
 from enas_jax.loop import drive
 from enas_jax.machine import peak_memory_bytes
 from enas_jax.progress import Progress, TimeLeft
-from enas_jax.strategies import Strategy
+from enas_jax.strategies import HasNotice, Strategy
 from enas_jax.train import check_network, check_seed, final_request, finished, fit
 from enas_jax.types import Evaluation, Request, Task
 from enas_jax.workdir import Workdir
@@ -56,7 +56,7 @@ def main(values: flags.FlagValues) -> None:
     result = search(config, dataset, workdir, progress, execution=execution, should_stop=lambda: stop.requested)
     progress.note(
         f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters, "
-        f"{result['macs'] / 1e6:.1f} M multiply-adds, {result['evaluations']} candidates; "
+        f"{_macs(result['macs'])} multiply-adds, {result['evaluations']} candidates; "
         f"the trained network: enas_jax.load('{workdir.path}')")
 
 
@@ -88,10 +88,10 @@ def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progre
     raise UserError(f'config.max_failures_in_a_row {config.max_failures_in_a_row} is below 1; give at least 1')
   execution = Execution.default() if execution is None else execution
   space = spaces.make(config)
-  if train:
-    check_network(space)
   table = looked_up_in(config, space)
   task = task_of(config.table.dataset) if dataset is None else dataset.task
+  if train:
+    check_network(space, task)
   strategy = strategies.make(config, space if table is None else tables.members(table), task)
   estimator = estimators.make(
       config, space, dataset, needs=strategy.needs, execution=execution, should_stop=should_stop)
@@ -105,6 +105,8 @@ def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progre
   progress.start(ledger)
   images = '' if dataset is None else f' for {dataset.name}, {_images(task)}'
   progress.note(f"space '{space.name}' ({_count(space.size())} networks), strategy '{config.strategy}'{images}")
+  if isinstance(strategy, HasNotice) and strategy.notice:
+    progress.note(strategy.notice)
   progress.note(estimator.describe())
   progress.phase('search for the best network')
   state = explore(strategy, estimator, Run(workdir, ledger, progress), config, should_stop)
@@ -172,6 +174,10 @@ def _left(strategy: Strategy, state: Any, ledger: Ledger, config: ConfigDict) ->
   left = [r for r in strategy.outlook(state) if ledger.get(r) is None]
   winner = strategy.best(state)
   return left if winner is None else [*left, final_request(winner, config)]
+
+
+def _macs(number: int) -> str:
+  return f'{number / 1e6:.1f} M' if number >= 1e6 else f'{number / 1e6:.3g} M' if number >= 1e4 else f'{number:,}'
 
 
 def _images(task: Task) -> str:

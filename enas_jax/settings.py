@@ -33,7 +33,8 @@ def check_class(settings: type, owner: str) -> None:
     owner: whose settings they are, for the message, such as "mine.py: strategy 'hill'".
 
   Raises:
-    UserError: it is no frozen dataclass, or a field lacks a default that is a bool, int, float, str, tuple of these, or None.
+    UserError: it is no frozen dataclass, or a field lacks a default that is a bool, int, float, str, tuple of these, or None,
+      and that its annotation allows.
   """
   name = getattr(settings, '__name__', repr(settings))
   if not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
@@ -41,6 +42,9 @@ def check_class(settings: type, owner: str) -> None:
   if not settings.__dataclass_params__.frozen:  # type: ignore[attr-defined]
     raise UserError(f'{owner}: settings {name} can be changed; write @dataclasses.dataclass(frozen=True)')
   for field in dataclasses.fields(settings):
+    if field.default_factory is not dataclasses.MISSING:
+      raise UserError(f'{owner}: setting {field.name} of {name}: a default_factory is not allowed; give a plain default '
+                      'such as a tuple')
     if field.default is dataclasses.MISSING:
       raise UserError(f'{owner}: setting {field.name} of {name} has no default; give it one')
     if not _is_plain(field.default):
@@ -51,17 +55,28 @@ def check_class(settings: type, owner: str) -> None:
   except UserError as error:
     raise UserError(f'{owner}: the defaults of {name} are refused: {error}') from error
   try:
+    hints = typing.get_type_hints(settings)
+    for field in dataclasses.fields(settings):
+      if not _fits(field.default, hints[field.name]):
+        raise UserError(f'{owner}: the default of setting {field.name} of {name} is {field.default!r}, which its annotation '
+                        f'{_text(hints[field.name])} does not allow; change one of them')
     group(settings)
   except (NameError, TypeError) as error:
     raise UserError(f'{owner}: the annotations of {name} are not to be read: {error}') from error
 
 
 def group(settings: type) -> ConfigDict:
-  """Returns the defaults of a settings class as a group of a config. A default of None becomes a placeholder of its type."""
+  """Returns the defaults of a settings class as a group of a config.
+
+  A default of None becomes a placeholder of its type, and a whole number a float where the annotation says so.
+  """
   hints = typing.get_type_hints(settings)
   values = ConfigDict()
   for field in dataclasses.fields(settings):
-    values[field.name] = placeholder(_kind(hints[field.name])) if field.default is None else field.default
+    default: Any = field.default
+    if hints[field.name] is float:
+      default = float(default)
+    values[field.name] = placeholder(_kind(hints[field.name])) if default is None else default
   return values
 
 
@@ -93,6 +108,25 @@ def _is_plain(value: Any) -> bool:
   if isinstance(value, tuple):
     return all(isinstance(item, PLAIN) for item in value)
   return value is None or isinstance(value, PLAIN)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+  """Returns whether an annotation allows a plain value. One that says nothing of plain values allows all."""
+  kinds = typing.get_args(hint)
+  if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    return any(_fits(value, kind) for kind in kinds)
+  if typing.get_origin(hint) is typing.Literal:
+    return value in kinds
+  if tuple in (hint, typing.get_origin(hint)):
+    items = [kind for kind in kinds if kind is not ...]
+    return isinstance(value, tuple) and (not items or all(any(_fits(item, kind) for kind in items) for item in value))
+  if hint in (int, float):
+    return isinstance(value, (int, hint)) and not isinstance(value, bool)
+  return isinstance(value, hint) if hint in (bool, str, types.NoneType) else True
+
+
+def _text(hint: Any) -> str:
+  return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
 
 
 def _kind(hint: Any) -> type:

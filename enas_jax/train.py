@@ -5,13 +5,16 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
+from flax import nnx
 from ml_collections import ConfigDict
 
 from enas_jax import cli, data, spaces
@@ -22,11 +25,12 @@ from enas_jax.estimators import Execution, execution, family_of, training_data
 from enas_jax.model import Model, load, read_architecture
 from enas_jax.networks import build
 from enas_jax.progress import Progress
+from enas_jax.registry import call
 from enas_jax.spaces import SearchSpace
 from enas_jax.training.memory import shortage
 from enas_jax.training.single import SingleTraining, single_training
 from enas_jax.training.state import Snapshot
-from enas_jax.types import Architecture, Request, Schedule
+from enas_jax.types import Architecture, Request, Schedule, Task
 from enas_jax.workdir import Workdir
 
 
@@ -98,12 +102,30 @@ def final_request(architecture: Architecture, config: ConfigDict) -> Request:
   return Request(architecture, Schedule(epochs=config.epochs.final, **config.training.to_dict()), phase='final')
 
 
-def check_network(space: SearchSpace[Any]) -> None:
-  """Raises UserError where there is no network for the members of a space, so that nothing can be trained."""
-  kind = type(space.sample(np.random.default_rng(0)))
+def check_network(space: SearchSpace[Any], task: Task) -> None:
+  """Checks that the members of a space can be trained: they have a network, and of a user's space it is as large as it says.
+
+  The networks of the package's own spaces are held against their formulas by tests, which can take half a minute.
+
+  Raises:
+    UserError: there is none, it cannot be built, or it has another number of parameters.
+  """
+  member = space.sample(np.random.default_rng(0))
+  kind, owner = type(member), spaces.SPACES.owner(space.name)
   if build.dispatch(kind) is build.dispatch(object):
-    raise UserError(f'{spaces.SPACES.owner(space.name)}: no network is registered for {kind.__name__}; give one by '
+    raise UserError(f'{owner}: no network is registered for {kind.__name__}; give one by '
                     f'enas_jax.networks.build.register({kind.__name__}, builder)')
+  if spaces.SPACES[space.name].source.startswith('enas_jax.'):
+    return
+  network: Any = call(f'{owner}: the network of {member!r}', kind, nnx.eval_shape,
+                      lambda: build(member, task=task, key=jax.random.key(0)))
+  if not isinstance(network, nnx.Module):
+    raise UserError(f'{owner}: the builder of {kind.__name__} returned {network!r}; return an nnx.Module')
+  counted = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
+  told = call(f'{owner}: {type(space).__name__}.num_params', type(space), space.num_params, member, task)
+  if told != counted:
+    raise UserError(f'{owner}: {type(space).__name__}.num_params gives {told!r} for {member!r}, whose network has {counted}; '
+                    'mend one of them')
 
 
 def _elsewhere(workdir: Workdir, setting: str) -> str:

@@ -5,7 +5,11 @@
       --config.strategy=random
 
 A member is two convolutions, each with one of four kernels. `Choices` knows what every space of independent choices does; a
-space of another kind has all methods of `SearchSpace` (enas_jax/spaces/base.py) instead.
+space of another kind has all methods of `SearchSpace` (enas_jax/spaces/base.py) instead. Options are words (str); convert
+numbers in `member`. Before a search begins a member is drawn, written as JSON and read back, and its parameters are counted.
+
+A batch norm wants a momentum of 0.9, `nnx.BatchNorm(channels, momentum=0.9, rngs=rngs)`: Flax's 0.99 is for long trainings.
+Training and evaluation mode are set by enas_jax. `enas_jax.load` reads a trained network after this file is imported.
 """
 import dataclasses
 

@@ -5,6 +5,11 @@
     python -m enas_jax.search --plugin=examples/own_strategy.py --config.strategy=hill_climbing --workdir=runs/hill_chain
 
 The first line runs it from Python, the second compares it with others on a table, the third searches a chain with it.
+
+`history` (`enas_jax.strategies.History`) offers `answers`, a mapping from each network asked for to its values, None if it
+failed; `accuracy(network)`, -inf for a failed one; `successes()`, those that did not fail; and `best()`, None before the first.
+`breed_new` hands a generator to what it calls; elsewhere take `numpy.random.default_rng([history.seed, len(history.answers)])`.
+`history.seed` is `config.seed`, so that a resumed search chooses again what it chose.
 """
 import dataclasses
 
@@ -40,7 +45,8 @@ def hill_climbing(settings, setup):
       return 'random', draw_new(setup.space, history, min(room, max(missing, 1)))
     return 'climb', breed_new(setup.space, history, room, lambda rng: setup.space.mutate(best, rng))
 
-  return HistoryStrategy(setup, Memoryless(choose), label='hill climbing', batch=settings.batch)
+  return HistoryStrategy(
+      setup, Memoryless(choose), label='hill climbing', batch=settings.batch, random_start=settings.initial)
 
 
 def main():

@@ -174,3 +174,11 @@ def test_statements_that_the_readme_shows(runner, tiny):
   assert names['predicted'].shape == labels.shape
   exec(README_TABLE, names)
   assert names['result'].accuracy > 0.85
+
+
+def test_a_budget_too_small_for_a_decision_is_told(capsys):
+  table = {**TABLE, 'strategy': 'regularized_evolution'}
+  enas_jax.run({**table, 'budget.evaluations': 5}, train=False)
+  assert 'evolution: all 5 are drawn at random, since it begins with 50 such; raise the budget' in capsys.readouterr().out
+  enas_jax.run({**table, 'budget.evaluations': 51}, train=False)
+  assert 'drawn at random' not in capsys.readouterr().out

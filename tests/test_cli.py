@@ -6,7 +6,7 @@ import sys
 import pytest
 from absl import flags
 
-from enas_jax import cli
+from enas_jax import cli, fields
 from enas_jax.errors import Stopped, UserError
 
 SCRIPT = '''
@@ -173,7 +173,11 @@ def test_help(capsys, flag):
   assert out.startswith('Does something.\n\nExample: enas --workdir=runs/1\n')
   for text in ('--workdir=', '--data_dir=', '--config=FILE.py', '--config.FIELD=VALUE'):
     assert text in out
-  assert len(out.splitlines()) < 30
+  flags, _, defaults = out.partition('\n\nSettings and their defaults:\n')
+  assert len(flags.splitlines()) < 30
+  lines = defaults.splitlines()
+  assert len(lines) == len(fields.flatten(cli.get_config().to_dict()))
+  assert '  --config.seed=0' in lines and '  --config.data.augmentation.cutout (not set)' in lines
 
 
 def test_exit_codes(capsys):

@@ -1,5 +1,7 @@
-"""Results are what they were, to the last bit: digests in golden.json of runs before the code was laid out anew.
+"""Results are what they were, to the last bit: digests in golden.json of earlier runs.
 
+Those of comparisons are from before the code was laid out anew. Those of trainings were, too, and held through it; they were
+made anew since sums over planes keep their digits (benchmarks/README.md, "How exact"), which alone had changed them.
 A search on a table is arithmetic on the host and the same everywhere. What is trained depends, in its last bits, on the version
 of XLA and the machine: digests of others than those in golden.json are skipped. tests/support/golden_runs.py makes them.
 """

@@ -193,7 +193,18 @@ def broken(old, new):
     (broken("'mine', Settings", "'my-own', Settings"), r"strategy 'my-own': the name is not a word of let"),
     (broken("'mine', Settings", "'epochs', Settings"), r"strategy 'epochs': config.epochs is a setting already; "),
     (broken('batch: int = 3', 'batch: int'), r", line 10: strategy 'mine': setting batch of Settings has no default; "),
-    (broken('batch: int = 3', 'batch: dict = dataclasses.field(default_factory=dict)'), 'batch of Settings has no default'),
+    (broken('batch: int = 3', 'batch: dict = dataclasses.field(default_factory=list)'),
+     'setting batch of Settings: a default_factory is not allowed; give a plain default such as a tuple'),
+    (broken('batch: int = 3', "batch: int = 'eight'"),
+     "the default of setting batch of Settings is 'eight', which its annotation int does not allow; change one of them"),
+    (broken('batch: int = 3', 'batch: int = None'), 'is None, which its annotation int does not allow'),
+    (broken('batch: int = 3', 'batch: int = True'), 'is True, which its annotation int does not allow'),
+    (broken('batch: int = 3', 'batch: float | None = "x"'), r"'x', which its annotation float \| None does not allow"),
+    (broken('batch: int = 3', 'batch: tuple[int, ...] = (1, "x")'), r'which its annotation tuple\[int, ...\] does not allow'),
+    (broken('def make(settings, setup)', 'def make(settings)'),
+     r"strategy 'mine': make cannot be called with settings, setup \(too many pos.*\); write def make\(settings, setup\)"),
+    (broken("@register('mine', Settings)", '@register'),
+     "line 10: make is no name for a strategy; write @register.'my_strategy'"),
     (broken('batch: int = 3', 'batch: type = int'), "batch of Settings is <class 'int'>; give a bool"),
     (broken('batch: int = 3', 'batch: "Missing" = None'), 'annotations of Settings are not to be read: name'),
     (broken('frozen=True, ', ''), r'can be changed; write @dataclasses.dataclass\(frozen=True\)'),
@@ -235,12 +246,158 @@ def space(*changes):
     ((('def macs(', 'def mac('),), "TypeError: Can't instantiate abstract class TwoBlocksSpace"),
     ((('(spaces.Choices[TwoBlocks])', ''),),
      "space 'two_blocks': TwoBlocksSpace lacks labels, max_nodes, sample, mutate, neighbours, size, check, graph, "),
-    ((("  name = 'two_blocks'\n", ''),), "space 'None': TwoBlocksSpace lacks name; see SearchSpace in enas_jax.spaces.base"),
+    ((("  name = 'two_blocks'\n", ''),), "space 'None': TwoBlocksSpace lacks name; see Choices in enas_jax.spaces.choices"),
+    ((("  options = (('1', '3', '5', '7'),) * 2\n", ''),),
+     "TwoBlocksSpace lacks options; see Choices in enas_jax.spaces.choices"),
+    ((("('1', '3', '5', '7')", '(1, 3, 5, 7)'),),
+     'options of TwoBlocksSpace hold 1 at place 0; options must be text (str); convert numbers in member'),
+    ((("(('1', '3', '5', '7'),) * 2", "('1', '3')"),), "options of TwoBlocksSpace at place 0 are '1'; give a tuple of words"),
+    ((("(('1', '3', '5', '7'),) * 2", '()'),), 'options of TwoBlocksSpace are (); give for each place a tuple of words'),
+    ((("('1', '3', '5', '7')", "('1', '3', '1')"),), "hold '1' at place 0; give each word once and without ','"),
     ((("name = 'two_blocks'", "name = 'chain'"),), "space 'chain' is registered already, by enas_jax.spaces.chain; "),
     ((('channels: int = 8', 'channels: int'),), "setting channels of TwoBlocksSpace has no default"),
 ])
 def test_spaces_that_are_refused(refused, write, changes, message):
   assert message in refused(write(space(*changes)))
+
+
+def also(method):
+  """The change that gives the space a method more."""
+  name = "  name = 'two_blocks'\n"
+  return [(name, f'{name}  {method}\n')]
+
+
+MEMBERS = [  # What a space is changed by, and what is said when it is made.
+    ([('  def to_json(self)', '  def json(self)')],
+     'TwoBlocksSpace.sample: TwoBlocks lacks to_json; see Architecture in enas_'),
+    ([('tuple(map(int, chosen))', 'list(map(int, chosen))')],
+     "TwoBlocks is not hashable (unhashable type: 'list'); give a frozen"),
+    ([("tuple(record['kernels'])", "record['kernels']")], 'from_json gives a TwoBlocks that is not hashable'),
+    ([("'space': 'two_blocks'", "'space': 'two'")],
+     "TwoBlocks.to_json gives space 'two'; give a dict whose 'space' is 'two_blocks'"),
+    ([("'channels': self.channels}", "'channels': {1}}")], 'TwoBlocks.to_json gives no JSON (Object of type set is not JSON'),
+    ([("return {'space'", "return {'kind'")], "TwoBlocks.to_json gives space None; give a dict whose 'space' is 'two_blocks'"),
+    ([("return {'space': 'two", "return [] and {'space': 'two")], "TwoBlocks.to_json gives []; give a dict whose 'space' is"),
+    ([("record['channels'])", "record['width'])")], "TwoBlocksSpace.from_json, line N: KeyError: 'width'; it must read what"),
+    ([("record['channels'])", '3)')], 'TwoBlocksSpace.from_json reads TwoBlocks('),
+    ([('tuple(map(str, arch', 'tuple(map(int, arch')],
+     "at place 0 is not one of 1, 3, 5, 7; TwoBlocksSpace.sample gave it, so mend"),
+    ([('tuple(map(int, chosen)), self', 'tuple(map(int, chosen)) + chosen[0], self')],
+     'sample, line N: TypeError: can only conc'),
+    ([('return TwoBlocks(tuple(map(int, chosen)), self.channels)', 'pass')], 'sample: NoneType lacks to_json'),
+    (also('mutate = lambda self, member, rng: None'), 'mutate: NoneType lacks to_js'),
+    (also('mutate = lambda self, member, rng: member'),
+     'for itself; give a different member'),
+    (also("neighbours = lambda self, member: ['a']"), 'mutate: str lacks to_json'),
+    (also("mutate = lambda self, *_: self.member(('1', '1'))\n  neighbours = lambda self, member: ['a']"),
+     'neighbours: str lacks to_json'),
+    (also('size = lambda self: None'), 'size gives None; give the number of members'),
+]
+
+
+@pytest.mark.parametrize(('changes', 'message'), MEMBERS)
+def test_members_that_are_refused_before_a_search(refused, write, changes, message):
+  path = write(space(*changes))
+  err = refused(path, '--space=two_blocks', '--table=none.csv')
+  assert err.startswith(f"error: --plugin={path}: space 'two_blocks': ") and message in re.sub(r'line \d+', 'line N', err)
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    ([('(architecture.channels + 1) *', 'architecture.channels *')], 'whose network has '),
+    ([('(k, k), rngs=rngs) for', '(k, k), ring=rngs) for')],
+     'the network of TwoBlocks(kernels=(7, 5), channels=8), line N: Type'),
+    ([('  return Network(architecture', '  Network(architecture')],
+     'the builder of TwoBlocks returned None; return an nnx.Module'),
+    ([('return weights + (', 'return "" + weights + (')], 'TwoBlocksSpace.num_params, line N: TypeError'),
+    ([("'space': 'two_blocks'", "'space': 'two'")], "TwoBlocks.to_json gives space 'two'"),
+])
+def test_networks_that_are_refused_before_a_search(write, runner, tmp_path, capsys, changes, message):
+  path = write(space(*changes))
+  assert runner.here('search', tmp_path / 'w', f'--plugin={path}', space='two_blocks', strategy='random') == 2
+  err = capsys.readouterr().err
+  assert err.startswith(f"error: --plugin={path}: space 'two_blocks': ") and err.count('\n') == 1
+  assert message in re.sub(r'line \d+', 'line N', err)
+  assert not ledger(tmp_path / 'w')
+
+
+@pytest.mark.parametrize(('old', 'new', 'message'), [
+    ("('draw', draw_new(setup.space, history, room))", 'None',
+     "strategy 'mine': choose returned None; return a word for the phase"),
+    ("('draw', draw", '(draw', 'choose returned (NasBench201Architecture('),
+    ('Memoryless(choose)', 'choose', 'proposer of a function write Memoryless(function): function lacks begin'),
+    ('return Hist', 'Hist', "strategy 'mine': NoneType lacks needs, init, ask, "),
+])
+def test_what_a_strategy_gives_is_checked_in_a_comparison(write, tmp_path, capsys, old, new, message):
+  path = write(broken(old, new))
+  assert compare_here(tmp_path / 'w', f'--plugin={path}', '--strategies=mine') == 2
+  err = capsys.readouterr().err
+  assert err.startswith(f"error: --plugin={path}: strategy 'mine': ") and message in err and err.count('\n') == 1
+
+
+def test_what_a_strategy_gives_is_checked_in_a_search(write, runner, tmp_path, capsys):
+  path = write(broken("('draw', draw_new(setup.space, history, room))", "('draw', [None])"))
+  flags = (f'--plugin={path}', f"--plugin={write(SCORE, 'score.py')}")
+  assert runner.here('search', tmp_path / 'w', *flags, strategy='mine', estimator='by_depth') == 2
+  err = capsys.readouterr().err
+  assert err == (f"error: --plugin={path}: strategy 'mine': choose returned None, which is no member of space 'chain'; return "
+                 'a word for the phase and a list of architectures\n')
+
+
+@pytest.mark.parametrize(('old', 'new', 'message'), [
+    ('yield index, Evaluation', 'yield Evaluation', 'ByDepth.estimate gave Evaluation(metrics='),
+    ('yield index, Evaluation', 'yield index + 99, Evaluation', 'ByDepth.estimate gave (99, Evaluation(metrics='),
+    ("'accuracy':", "'score':", "give the metric 'accuracy', or a reason why it failed"),
+    ('  def estimate(self, requests):', '  def estimate(self, requests):\n    pass\n\n  def _estimate(self, requests):',
+     'ByDepth.estimate returned None; yield (index of the request, Evaluation) for each'),
+])
+def test_what_an_estimator_gives_is_checked(write, runner, tmp_path, capsys, old, new, message):
+  assert old in SCORE
+  path = write(SCORE.replace(old, new))
+  assert runner.here('search', tmp_path / 'w', f'--plugin={path}', strategy='random', estimator='by_depth') == 2
+  err = capsys.readouterr().err
+  assert err.startswith(f'error: {path}: ByDepth.') and message in err and err.count('\n') == 1
+
+
+@pytest.mark.parametrize(('old', 'new', 'message'), [
+    ('  label: str | None = None', '  label: str | None = None\n\n  def __post_init__(self):\n    1 / (4 - self.batch)',
+     "strategy 'mine': config.mine, line 11: ZeroDivisionError: division by zero"),
+    ('  label: str | None = None', '  label: str | None = None\n\n  def for_table(self, table):\n    pass',
+     "strategy 'mine': for_table returned None; return settings, Settings(...)"),
+])
+def test_what_settings_give_is_checked(refused, write, old, new, message):
+  assert message in refused(write(broken(old, new)), '--strategies=mine', '--config.mine.batch=4')
+
+
+def test_what_a_table_s_load_gives_is_checked(refused, write):
+  path = write(TABLE.replace('return tables.Table', 'tables.Table'))
+  err = refused(path, '--space=nasbench_macro', '--table=mine', '--dataset=pets')
+  assert err == f"error: --plugin={path}: table 'mine': load returned None; return an enas_jax.tables.Table\n"
+
+
+def test_a_whole_number_is_a_float_where_the_annotation_says_so(write):
+  plugins.load(write(broken('batch: int = 3', 'batch: float = 3')))
+  assert fields.changed(get_config(), {'mine.batch': 0.5}).mine.batch == 0.5
+
+
+def test_a_network_of_an_unknown_space_names_the_remedy(user_error):
+  from enas_jax.model import read_architecture
+  with user_error("architecture: space 'two_blocks' is not one of ", '; import the plugin first, as in `import mine; '):
+    read_architecture({'space': 'two_blocks'})
+
+
+def test_help_has_the_settings_of_a_plugin(write, capsys):
+  with pytest.raises(SystemExit) as ended:
+    cli.run(compare.main, define_flags=compare._define_flags, argv=['compare', f'--plugin={write(STRATEGY)}', '--help'])
+  assert not ended.value.code and '\n  --config.mine.batch=3\n  --config.mine.label (not set)\n' in capsys.readouterr().out
+
+
+def test_what_is_unknown_may_be_a_plugin_s(tmp_path, capsys):
+  remedy = 'or --plugin=FILE.py for your own'
+  for flag in ('--space=mine', '--strategies=mine'):
+    assert compare_here(tmp_path / 'w', flag) == 2 and remedy in capsys.readouterr().err
+  for registry in (spaces.SPACES, strategies.STRATEGIES, estimators.ESTIMATORS):
+    with pytest.raises(ValueError, match=f'is unknown; give one of .*, {remedy}'):
+      registry.find('mine')
 
 
 def test_a_space_without_a_network_is_refused_before_it_is_searched(write, runner, tmp_path, capsys):

@@ -246,3 +246,9 @@ def test_a_search_refuses_the_workdir_of_a_training(find, tmp_path):
   (tmp_path / 'w' / 'architecture.json').write_text('{}')
   with pytest.raises(UserError, match=r"not a search's; choose another --workdir"):
     find(Table())
+
+
+@pytest.mark.parametrize(('number', 'text'), [
+    (12_345_678, '12.3 M'), (1_000_000, '1.0 M'), (432_100, '0.432 M'), (43_210, '0.0432 M'), (9_876, '9,876'), (0, '0')])
+def test_multiply_adds_have_three_digits_below_a_million(number, text):
+  assert search._macs(number) == text

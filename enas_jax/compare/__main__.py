@@ -26,7 +26,7 @@ from enas_jax.fields import flatten
 from enas_jax.machine import usable_cores
 from enas_jax.progress import Progress
 from enas_jax.spaces import SPACES
-from enas_jax.strategies import STRATEGIES
+from enas_jax.strategies import STRATEGIES, HasNotice
 from enas_jax.tables.table import SPLITS
 from enas_jax.workdir import Workdir, disk_errors
 
@@ -51,13 +51,15 @@ def main(values: flags.FlagValues) -> None:
   _check_settings(config)
   benchmark = _benchmark(values)
   names = _strategies(values.strategies)
+  notices = []
   for name in names:  # What is wrong with one of them is said before any of them runs.
-    estimator = set_up(name, benchmark, config).estimator
+    trial = set_up(name, benchmark, config)
+    notices.append(trial.strategy.notice if isinstance(trial.strategy, HasNotice) else '')
   Comparison(table=benchmark.data, **_of(benchmark), trials={})
   settings = ConfigDict({**config.to_dict(), 'compare': dataclasses.asdict(benchmark)})
   with Workdir.open(values.workdir, settings, data_checksum=benchmark.data.checksum) as workdir, Progress() as progress, \
        cli.stop_on_sigterm() as stop:
-    for notice in filter(None, (workdir.notice, estimator.describe())):
+    for notice in filter(None, (workdir.notice, *notices, trial.estimator.describe())):
       progress.note(notice)
     jobs = [(name, config.seed + trial) for name in names for trial in range(values.trials)]
     records = _run(
@@ -115,7 +117,7 @@ def _check_settings(config: ConfigDict) -> None:
 def _benchmark(values: flags.FlagValues) -> Benchmark:
   """What the flags ask for. Raises UserError for an unknown space, or where there is no such table."""
   if values.space not in SPACES:
-    raise UserError(f"--space={values.space} is unknown; give one of {', '.join(sorted(SPACES))}")
+    raise UserError(f"--space={values.space} is unknown; give one of {SPACES.choices()}")
   objectives = tuple(values.objectives)
   if objectives and (objectives[0] != 'accuracy' or len(set(objectives)) < max(2, len(objectives))):
     raise UserError(f"--objectives={','.join(objectives)}: give accuracy and others, each once, such as accuracy,params")
@@ -137,8 +139,7 @@ def _strategies(names: Sequence[str]) -> list[str]:
     raise UserError('--strategies= is empty; give some, such as random,regularized_evolution')
   for name in names:
     if name.removesuffix(CHAINS) not in STRATEGIES:
-      known = ', '.join(sorted(STRATEGIES))
-      raise UserError(f"--strategies: '{name}' is unknown; give some of {known}, or one with {CHAINS} behind it")
+      raise UserError(f"--strategies: '{name}' is unknown; give some of {STRATEGIES.choices()}, or one with {CHAINS} behind it")
   return list(dict.fromkeys(names))
 
 

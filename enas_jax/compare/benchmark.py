@@ -126,7 +126,7 @@ def run(name: str, benchmark: Benchmark, config: ConfigDict, seed: int) -> dict[
 @functools.cache
 def _find(space: str, table: str | None) -> Table:
   """Read once a process, and no part of a benchmark, which goes to other processes without it."""
-  return tables.find(spaces.SPACES[space].make(), table)
+  return tables.find(spaces.make_default(space), table)
 
 
 def _same(architecture: Architecture) -> Architecture:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ml_collections import ConfigDict
 
-from enas_jax import settings as settings_
 from enas_jax.data.dataset import Dataset
 from enas_jax.estimators import table
 from enas_jax.estimators.base import Estimator, Setup
@@ -35,7 +34,7 @@ _LAZY = {
 
 Make = Callable[[Any, Setup], Estimator]
 F = TypeVar('F', bound=Make)
-ESTIMATORS: Registry[Make] = Registry('estimator', 'config.estimator')
+ESTIMATORS: Registry[Make] = Registry('estimator', 'config.estimator', ('settings', 'setup'))
 
 
 def register(name: str, settings: type[Any] = NoSettings) -> Callable[[F], F]:
@@ -52,6 +51,8 @@ def register(name: str, settings: type[Any] = NoSettings) -> Callable[[F], F]:
   Raises:
     UserError: the name is taken or no word, or the settings are no such dataclass.
   """
+  ESTIMATORS.check_name(name)
+
   def add(make: F) -> F:
     ESTIMATORS.add(name, make, settings)
     return make
@@ -77,7 +78,7 @@ def make(config: ConfigDict, space: SearchSpace[Any], dataset: Dataset | None = 
   entry = ESTIMATORS.find(config.estimator)
   setup = Setup(
       config=config, space=space, dataset=dataset, execution=execution, should_stop=should_stop, needs=needs or Needs())
-  estimator = entry.make(settings_.read(entry.settings, config[entry.name]), setup)
+  estimator = entry.make(ESTIMATORS.read_settings(entry.name, config[entry.name]), setup)
   check_methods(estimator, Estimator, ESTIMATORS.owner(entry.name))
   return estimator
 

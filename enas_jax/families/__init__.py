@@ -7,8 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from enas_jax.families import nasbench101, nasbench201, nasbench_macro
 from enas_jax.families.chain import family as chain
 from enas_jax.families.chain.trial import trial
+from enas_jax.families.darts import family as darts
 from enas_jax.families.planes import LOWERINGS
 from enas_jax.registry import Registry
 from enas_jax.spaces.base import SearchSpace
@@ -17,7 +19,7 @@ from enas_jax.types import Task
 
 __all__ = ['FAMILIES', 'LOWERINGS', 'Family', 'Forward', 'StackedNetwork', 'of', 'register', 'trial']
 
-MakeFamily = Callable[..., Family[Any, Any]]
+MakeFamily = Callable[..., Family[Any, Any] | None]  # None: such networks train as their modules.
 FAMILIES: Registry[MakeFamily] = Registry('family', 'config.space')
 
 
@@ -55,3 +57,8 @@ def of(space: SearchSpace, task: Task, *, batch_size: int, steps: int, platform:
 
 
 register('chain')(chain.make)
+register('nasbench201')(nasbench201.cells_family)
+register('nats_size')(nasbench201.sizes_family)
+register('nasbench_macro')(nasbench_macro.make)
+register('nasbench101')(nasbench101.make)
+register('darts')(darts.make)

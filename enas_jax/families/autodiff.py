@@ -1,7 +1,7 @@
-"""A family's network whose gradient JAX finds: for programs without loops of a length that is data.
+"""A family's network whose gradient JAX finds.
 
-Such a network says what its logits are; this class does the rest. A loop that runs as long as the candidate is deep has no
-automatic gradient: such a family writes `forward` and `backward` by hand, as families/chain/network.py does.
+Such a network says what its logits are; this class does the rest. A loop whose length is data has no automatic gradient:
+tape.py brings one for cells, and families/chain/network.py writes `forward` and `backward` by hand.
 """
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from enas_jax.training.family import A, Plan, Weights
+from enas_jax.training.family import A, Limits, Mode, Plan, Weights
+
+Heads = tuple[tuple[Any, jax.Array], ...]
 
 
 class Forward(NamedTuple):
-  """What a forward pass leaves: logits [B, classes], running statistics, and the way back from logits to weights."""
+  """What a forward pass leaves: weighted logits [B, classes], running statistics, the way back from logits to weights."""
 
-  logits: jax.Array
+  heads: Heads
   stats: Weights
   pull: Callable[..., Any]
 
@@ -34,7 +36,7 @@ class Forward(NamedTuple):
 class AutodiffNetwork(abc.ABC, Generic[A]):
   """The part of `training.family.StackedNetwork` that follows from the logits.
 
-  A subclass is a frozen dataclass; it adds `example`, `initial`, `pack`, `unpack`, `plan` and `logits`.
+  A subclass is a frozen dataclass; it adds `example`, `initial`, `pack`, `unpack`, `plan` and `heads`.
 
   Attributes:
     axis: name of the mapped axis over which the images of a batch are spread; None: they are all here.
@@ -43,14 +45,18 @@ class AutodiffNetwork(abc.ABC, Generic[A]):
   axis: str | None = dataclasses.field(default=None, kw_only=True)
 
   @abc.abstractmethod
-  def logits(self, params: Weights, stats: Weights, plan: Plan, images: jax.Array,
-             training: jax.Array | bool) -> tuple[jax.Array, Weights]:
-    """Returns logits [B, classes] of normalised images [B, H, W, C], and the running statistics after them.
+  def heads(self, params: Weights, stats: Weights, plan: Plan, limits: Limits, images: jax.Array,
+            mode: Mode) -> tuple[Heads, Weights]:
+    """Returns logits of normalised images [B, H, W, C], and the running statistics after them.
 
     Batch norms use the batch's moments in training, else the running ones; with an `axis` the moments are of all devices.
+
+    Returns:
+      Pairs of a weight and logits [B, classes]: training minimises the weighted sum of their cross entropies, and the first
+      pair answers. The statistics.
     """
 
-  def limits(self, plan: Plan) -> tuple[()]:
+  def limits(self, plan: Plan) -> Limits:
     """Returns nothing: no loop's length is data."""
     del plan
     return ()
@@ -60,32 +66,33 @@ class AutodiffNetwork(abc.ABC, Generic[A]):
     del shape
     return ()
 
-  def forward(self, params: Weights, stats: Weights, plan: Plan, limits: tuple[()], images: jax.Array, scratch: tuple[()],
-              training: jax.Array | bool) -> Forward:
+  def forward(self, params: Weights, stats: Weights, plan: Plan, limits: Limits, images: jax.Array, scratch: tuple[()],
+              mode: Mode) -> Forward:
     """Runs images through the network."""
-    del limits, scratch
+    del scratch
 
-    def run(params: Weights) -> tuple[jax.Array, Weights]:
-      return self.logits(params, stats, plan, images, training)
+    def run(params: Weights) -> tuple[Heads, Weights]:
+      return self.heads(params, stats, plan, limits, images, mode)
 
-    logits, pull, after = jax.vjp(run, params, has_aux=True)
-    return Forward(logits, after, pull)
+    heads, pull, after = jax.vjp(run, params, has_aux=True)
+    return Forward(heads, after, pull)
 
-  def backward(self, params: Weights, plan: Plan, limits: tuple[()], images: jax.Array, labels: jax.Array,
+  def backward(self, params: Weights, plan: Plan, limits: Limits, images: jax.Array, labels: jax.Array,
                forward: Forward) -> tuple[jax.Array, Weights]:
-    """Returns the batch's mean cross entropy, and the gradients of the weights."""
+    """Returns the batch's mean loss, the weighted sum of the heads' cross entropies, and the gradients of the weights."""
     del params, plan, limits, images
     batch = len(labels) * (1 if self.axis is None else jax.lax.axis_size(self.axis))
 
-    def loss_of(logits: jax.Array) -> jax.Array:
-      return optax.softmax_cross_entropy_with_integer_labels(logits, labels).sum() / batch
+    def loss_of(heads: Heads) -> jax.Array:
+      terms = [weight * optax.softmax_cross_entropy_with_integer_labels(logits, labels).sum() for weight, logits in heads]
+      return jnp.sum(jnp.stack(terms)) / batch
 
-    loss, to_logits = jax.value_and_grad(loss_of)(forward.logits)
-    return self.total(loss), self.total(forward.pull(to_logits)[0])
+    loss, to_heads = jax.value_and_grad(loss_of)(forward.heads)
+    return self.total(loss), self.total(forward.pull(to_heads)[0])
 
   def correct(self, forward: Forward, labels: jax.Array) -> jax.Array:
     """Returns the number of right answers, on all devices."""
-    return self.total(jnp.sum(forward.logits.argmax(-1) == labels))
+    return self.total(jnp.sum(forward.heads[0][1].argmax(-1) == labels))
 
   def total(self, tree: Any) -> Any:
     """Returns the sums of arrays over the devices that share a batch."""

@@ -20,31 +20,39 @@ from enas_jax.families import planes
 from enas_jax.families.planes import Planes, Strided, barrier, column, sums
 
 
+NORM = ('factor', 'summand', 'mean', 'inverse')  # A normalised number is factor * z + summand; inverse: of the deviation.
+
+
 class Layer(NamedTuple):
   """A layer's normalised inputs, computed where they are needed.
 
   Attributes:
     stack: planes of several layers.
     index: which of them.
-    affine: their batch norm, a factor and a summand a channel.
+    norm: their batch norm, the numbers of `NORM` a channel.
   """
 
   stack: Float[Array, 'L C H W B']
   index: Int[Array, '']
-  affine: Float[Array, '2 C']
+  norm: Float[Array, 'n C']
 
   @property
   def shape(self) -> tuple[int, int, int, int]:
     """Channels, height, width and images."""
     return self.stack.shape[1:]
 
+  def raw(self) -> Planes:
+    """Returns all channels as they were before the norm."""
+    return jax.lax.dynamic_index_in_dim(self.stack, self.index, 0, keepdims=False)
+
   def planes(self) -> Planes:
     """Returns all channels, normalised."""
-    return _normalised(jax.lax.dynamic_index_in_dim(self.stack, self.index, 0, keepdims=False), self.affine)
+    return _normalised(self.raw(), self.norm)
 
-  def channel(self, c: jax.Array) -> Float[Array, '1 H W B']:
-    """Returns one channel, normalised."""
-    return _normalised(_channel(self.stack, self.index, c), jax.lax.dynamic_slice_in_dim(self.affine, c, 1, 1))
+  def channel(self, c: jax.Array) -> Layer:
+    """Returns one channel as a layer."""
+    own = jax.lax.dynamic_slice(self.stack, (self.index, c, 0, 0, 0), (1, 1, *self.stack.shape[2:]))
+    return Layer(own, jnp.int32(0), jax.lax.dynamic_slice_in_dim(self.norm, c, 1, 1))
 
 
 def depthwise(layer: Layer, kernel: Float[Array, 'k k C'], stride: int, memory: Strided | None = None) -> Strided:
@@ -62,7 +70,7 @@ def depthwise(layer: Layer, kernel: Float[Array, 'k k C'], stride: int, memory: 
 
   def one(c: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     padded, out = carry
-    padded = _into(padded, jnp.maximum(layer.channel(c), 0), len(kernel) // 2)
+    padded = _into(padded, jnp.maximum(layer.channel(c).planes(), 0), len(kernel) // 2)
     taps = planes.shifted(padded, (height, width), len(kernel), stride)
     return padded, _put(out, planes.weighted(taps, jax.lax.dynamic_slice_in_dim(kernel, c, 1, 2)), c)
 
@@ -71,8 +79,8 @@ def depthwise(layer: Layer, kernel: Float[Array, 'k k C'], stride: int, memory: 
 
 
 def depthwise_backward(layer: Layer, kernel: Float[Array, 'k k C'], stride: int, gradient: Strided,
-                       memory: Planes | None = None) -> tuple[Planes, Float[Array, 'k k C']]:
-  """Takes the gradient of `depthwise`'s outputs to that of the normalised inputs, and of the kernel.
+                       memory: Planes | None = None) -> tuple[Planes, Float[Array, '2 C'], Float[Array, 'k k C']]:
+  """Takes the gradient of `depthwise`'s outputs to that of the inputs before their norm, of its scale and bias, and of the kernel.
 
   Args:
     layer, kernel, stride: as those of `depthwise`.
@@ -83,8 +91,9 @@ def depthwise_backward(layer: Layer, kernel: Float[Array, 'k k C'], stride: int,
   size = len(kernel)
 
   def one(c: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    padded, padded_gradient, out, total = carry
-    y = layer.channel(c)
+    padded, padded_gradient, out, to_norms, total = carry
+    channel = layer.channel(c)
+    y = channel.planes()
     padded = _into(padded, jnp.maximum(y, 0), size // 2)
     own, weights = jax.lax.dynamic_slice_in_dim(gradient, c, 1, 0), jax.lax.dynamic_slice_in_dim(kernel, c, 1, 2)
     to_kernel = jnp.stack(sums(*(tap * own for tap in planes.shifted(padded, (height, width), size, stride))))
@@ -93,66 +102,42 @@ def depthwise_backward(layer: Layer, kernel: Float[Array, 'k k C'], stride: int,
       to_inputs = planes.weighted(planes.shifted(padded_gradient, (height, width), size, 1), weights[::-1, ::-1])
     else:
       to_inputs = planes.by_phases(own, weights, (height, width))
-    out = _put(out, jnp.where(y > 0, to_inputs, 0), c)
-    return padded, padded_gradient, out, jax.lax.dynamic_update_slice_in_dim(total, to_kernel, c, 1)
+    to_z, to_norm = norm_backward(channel, barrier(jnp.where(y > 0, to_inputs, 0)))
+    to_norms, total = (jax.lax.dynamic_update_slice_in_dim(x, own, c, 1) for x, own in ((to_norms, to_norm), (total, to_kernel)))
+    return padded, padded_gradient, _put(out, to_z, c), to_norms, total
 
   margins = _margins(layer, size // 2)
   carry = (margins, margins if stride == 1 else jnp.zeros(()), jax.lax.empty(layer.shape, gradient.dtype) if memory is None else memory,
-           jnp.zeros((size * size, channels)))
-  *_, out, total = jax.lax.fori_loop(0, channels, one, carry)
-  return barrier(out), total.reshape(kernel.shape).astype(kernel.dtype)
+           jnp.zeros((2, channels)), jnp.zeros((size * size, channels)))
+  *_, out, to_norms, total = jax.lax.fori_loop(0, channels, one, carry)
+  return barrier(out), to_norms, total.reshape(kernel.shape).astype(kernel.dtype)
 
 
 def keep(stack: Float[Array, 'L C H W B'], index: Int[Array, ''],
-         z: Planes) -> tuple[Float[Array, 'L C H W B'], Float[Array, ' C'], Float[Array, ' C']]:
+         z: Planes) -> tuple[Float[Array, 'L C H W B'], list[Float[Array, ' C']]]:
   """Puts planes into a stack, and sums each channel and its squares while it is in the cache."""
   def one(c: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     stack, *totals = carry
     channel = jax.lax.dynamic_slice_in_dim(z, c, 1, 0)
     wide = channel.astype(jnp.float32)
-    return jax.lax.dynamic_update_slice(stack, channel[None], (index, c, 0, 0, 0)), *_put_all(totals, sums(wide, wide * wide), c)
+    totals = [_put(total, x, c) for total, x in zip(totals, sums(wide, wide * wide), strict=True)]
+    return jax.lax.dynamic_update_slice(stack, channel[None], (index, c, 0, 0, 0)), *totals
 
   stack, *totals = jax.lax.fori_loop(0, len(z), one, (stack, *[jnp.zeros(len(z))] * 2))
-  return stack, totals[0], totals[1]
+  return stack, totals
 
 
-def norm_backward(gradient: Planes, stack: Float[Array, 'L C H W B'], index: Int[Array, ''], mean: Float[Array, ' C'],
-                  inverse: Float[Array, ' C'], scale: Float[Array, ' C']) -> tuple[Planes, Float[Array, ' C'], Float[Array, ' C']]:
-  """Takes the gradient of a batch norm's outputs to that of its inputs, in their place, and of scale and bias.
-
-  Args:
-    gradient: of the outputs.
-    stack, index: the inputs.
-    mean: of the batch.
-    inverse: one over its standard deviation.
-    scale: the norm's.
-  """
-  count = gradient[0].size
-
-  def one(c: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    gradient, *totals = carry
-    wide = jax.lax.dynamic_slice_in_dim(gradient, c, 1, 0).astype(jnp.float32)
-    own_mean, own_inverse, own_scale = (jax.lax.dynamic_slice_in_dim(x, c, 1) for x in (mean, inverse, scale))
-    normalised = (_channel(stack, index, c).astype(jnp.float32) - column(own_mean)) * column(own_inverse)
-    own = sums(wide * normalised, wide)
-    of_all = [column(x / count) for x in own]
-    to_z = column(own_scale * own_inverse) * (wide - of_all[1] - normalised * of_all[0])
-    return _put(gradient, to_z.astype(gradient.dtype), c), *_put_all(totals, own, c)
-
-  gradient, *totals = jax.lax.fori_loop(0, len(gradient), one, (gradient, *[jnp.zeros(len(gradient))] * 2))
-  return barrier(gradient), totals[0], totals[1]
+def norm_backward(layer: Layer, gradient: Planes) -> tuple[Planes, Float[Array, '2 C']]:
+  """Takes the gradient of normalised planes to that of the planes before, and of the norm's scale and bias."""
+  wide, (factor, _, mean, inverse) = gradient.astype(jnp.float32), layer.norm
+  normalised = (layer.raw().astype(jnp.float32) - column(mean)) * column(inverse)
+  to_norm = sums(wide * normalised, wide)
+  scale, bias = (column(x / gradient[0].size) for x in to_norm)
+  return (column(factor) * (wide - bias - normalised * scale)).astype(gradient.dtype), jnp.stack(to_norm)
 
 
-def _channel(stack: Float[Array, 'L C H W B'], index: Int[Array, ''], c: jax.Array) -> Float[Array, '1 H W B']:
-  return jax.lax.dynamic_slice(stack, (index, c, 0, 0, 0), (1, 1, *stack.shape[2:]))[0]
-
-
-def _put_all(outs: list[jax.Array], channels: list[jax.Array], c: jax.Array) -> list[jax.Array]:
-  return [_put(out, x, c) for out, x in zip(outs, channels, strict=True)]
-
-
-def _normalised(z: Planes, affine: Float[Array, '2 C']) -> Planes:
-  return (z.astype(jnp.float32) * column(affine[0]) + column(affine[1])).astype(z.dtype)
+def _normalised(z: Planes, norm: Float[Array, 'n C']) -> Planes:
+  return (z.astype(jnp.float32) * column(norm[0]) + column(norm[1])).astype(z.dtype)
 
 
 def _margins(layer: Layer, by: int) -> Float[Array, '1 Hp Wp B']:

@@ -51,6 +51,16 @@ def pointwise(planes: Planes, kernel: Float[Array, 'D C']) -> Float[Array, 'D H 
   return (kernel @ planes.reshape(planes.shape[0], -1)).reshape(kernel.shape[0], *planes.shape[1:])
 
 
+def product(kernel: Float[Array, 'D C'], planes: Planes) -> Float[Array, 'D H W B']:
+  """Computes what `pointwise` does by the faster of a CPU's products, which differ in rounding.
+
+  XLA leaves a product to Eigen where the first matrix comes transposed, which is a fifth faster than YNN on such long ones.
+  """
+  transposed = barrier(kernel.T)
+  out = jax.lax.dot_general(transposed, planes.reshape(planes.shape[0], -1), (((0,), (0,)), ((), ())))
+  return out.reshape(kernel.shape[0], *planes.shape[1:])
+
+
 def convolution(planes: Planes, kernel: Float[Array, 'k k D C'], stride: int,
                 lowering: str = 'shifts') -> Float[Array, 'D h w B']:
   """Convolves all channels with a k x k kernel; arguments as those of `depthwise`."""
@@ -70,11 +80,18 @@ def column(per_channel: Float[Array, ' C']) -> Float[Array, 'C 1 1 1']:
 
 
 def sums(*planes: Planes) -> list[Float[Array, ' C']]:
-  """Sums each over all but the channel, in float32 and in one pass."""
+  """Sums each over all but the channel, in float32 and in one pass over the planes.
+
+  Each row apart first: XLA adds the terms of a reduction of several arrays one after the other, and the rounding of half a
+  million of them took two digits (benchmarks/README.md).
+  """
   def add(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> list[jax.Array]:
     return [x + y for x, y in zip(a, b, strict=True)]
 
-  return jax.lax.reduce([p.astype(jnp.float32) for p in planes], [np.float32(0)] * len(planes), add, (1, 2, 3))
+  totals = [p.astype(jnp.float32) for p in planes]
+  for axes in ((2, 3), (1,)):
+    totals = jax.lax.reduce(totals, [np.float32(0)] * len(planes), add, axes)
+  return totals
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

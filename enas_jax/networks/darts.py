@@ -59,15 +59,20 @@ class AuxiliaryHead(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps features [B, H, W, C] to logits [B, classes]. Raises UserError if H or W is too small."""
-    least, height, width = 5 + self.stride, *x.shape[1:3]
-    if min(height, width) < least:
-      raise UserError(
-          f'darts: the auxiliary head needs features of {least} x {least} and has {height} x {width}; give larger images or '
-          'config.darts.auxiliary=False')
+    check_auxiliary(*x.shape[1:3], stride=self.stride)
     x = nnx.avg_pool(nnx.relu(x), (5, 5), (self.stride, self.stride))
     x = self.wide(nnx.relu(self.narrow_norm(self.narrow(x))))
     x = nnx.relu(x if self.wide_norm is None else self.wide_norm(x))
     return self.classifier(x.mean((1, 2)))
+
+
+def check_auxiliary(height: int, width: int, *, stride: int) -> None:
+  """Raises UserError if features of this height and width are too small for the auxiliary head's 5 x 5 pooling."""
+  least = 5 + stride
+  if min(height, width) < least:
+    raise UserError(
+        f'darts: the auxiliary head needs features of {least} x {least} and has {height} x {width}; give larger images or '
+        'config.darts.auxiliary=False')
 
 
 def drop_path(key: jax.Array, probability: jax.Array | float, shape: tuple[int, ...]) -> jax.Array:

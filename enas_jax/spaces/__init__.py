@@ -4,10 +4,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from enas_jax.registry import Registry, check_methods
-from enas_jax.settings import check_class, read
+from enas_jax.registry import Registry
+from enas_jax.settings import check_class
 from enas_jax.spaces.base import Graph, HasDepthAndWidth, SearchSpace
 from enas_jax.spaces.chain import ChainArchitecture, Chains, ChainSpace
+from enas_jax.spaces.checks import check_class_of_space, check_members
 from enas_jax.spaces.choices import Choices
 from enas_jax.spaces.darts import DartsArchitecture, DartsSpace
 from enas_jax.spaces.nasbench101 import NasBench101Architecture, NasBench101Space
@@ -35,6 +36,7 @@ __all__ = [
   'NatsSizeSpace',
   'SearchSpace',
   'make',
+  'make_default',
   'register',
 ]
 
@@ -53,12 +55,12 @@ def register(space: C) -> C:
     The class itself.
 
   Raises:
-    UserError: the name is taken or missing, a method is missing, or a field has no plain default.
+    UserError: the name is taken or missing, a method is missing, a field has no plain default, or options are no words.
   """
   owner = SPACES.owner_of(getattr(space, 'name', None), space)
   check_class(space, owner)
   made = space()
-  check_methods(made, SearchSpace, owner)
+  check_class_of_space(made, owner)
   SPACES.add(made.name, space, space)
   return space
 
@@ -80,8 +82,17 @@ def make(config: Any, name: str | None = None) -> SearchSpace[Any]:
   """Returns the space `name`, by default `config.space`, with the settings that stand under its name.
 
   Raises:
-    UserError: there is none of this name, or it refuses its settings.
+    UserError: there is none of this name, it refuses its settings, or a member that it draws is not what it should be.
   """
   entry = SPACES.find(config.space if name is None else name)
-  space: SearchSpace[Any] = read(entry.settings, config[entry.name])
+  return _checked(entry.name, SPACES.read_settings(entry.name, config[entry.name]))
+
+
+def make_default(name: str) -> SearchSpace[Any]:
+  """Returns the space `name` with its default settings. Raises UserError as `make` does."""
+  return _checked(name, SPACES.find(name).make())
+
+
+def _checked(name: str, space: SearchSpace[Any]) -> SearchSpace[Any]:
+  check_members(space, SPACES.owner(name))
   return space

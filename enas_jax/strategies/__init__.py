@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ml_collections import ConfigDict
 
 from enas_jax import registry, settings
+from enas_jax.errors import UserError
 from enas_jax.spaces.base import SearchSpace
 from enas_jax.strategies import (  # noqa: F401  Each registers itself.
     bananas,
@@ -21,7 +22,7 @@ from enas_jax.strategies import (  # noqa: F401  Each registers itself.
     random,
     regularized_evolution,
 )
-from enas_jax.strategies.base import AdaptsToTable, Needs, Strategy, TableFacts
+from enas_jax.strategies.base import AdaptsToTable, HasNotice, Needs, Strategy, TableFacts
 from enas_jax.strategies.budget import Budget
 from enas_jax.strategies.history import History, breed_new, draw_new
 from enas_jax.strategies.history_strategy import HistoryStrategy, Memoryless, Proposer
@@ -30,8 +31,8 @@ from enas_jax.strategies.schedules import Epochs, Schedules
 from enas_jax.types import A, Task
 
 __all__ = [
-    'STRATEGIES', 'AdaptsToTable', 'Budget', 'Epochs', 'History', 'HistoryStrategy', 'Memoryless', 'Needs', 'Proposer',
-    'Schedules', 'Setup', 'Strategy', 'TableFacts', 'breed_new', 'draw_new', 'make', 'register', 'walks',
+    'STRATEGIES', 'AdaptsToTable', 'Budget', 'Epochs', 'HasNotice', 'History', 'HistoryStrategy', 'Memoryless', 'Needs',
+    'Proposer', 'Schedules', 'Setup', 'Strategy', 'TableFacts', 'breed_new', 'draw_new', 'make', 'register', 'walks',
 ]
 
 if TYPE_CHECKING:  # A checker then names the method in which a strategy departs from the contract.
@@ -68,10 +69,16 @@ def make(config: ConfigDict, space: SearchSpace[A], task: Task, *, table: TableF
       strategy's maker returned lacks a method of the contract.
   """
   entry = STRATEGIES.find(config.strategy)
-  chosen = settings.read(entry.settings, config[entry.name]) if entry.name in config else entry.settings()
+  owner = STRATEGIES.owner(entry.name)
+  chosen = STRATEGIES.read_settings(entry.name, config[entry.name]) if entry.name in config else entry.settings()
   if table is not None and isinstance(chosen, AdaptsToTable):
     chosen = chosen.for_table(table)
-  setup = Setup(schedules=Schedules.from_config(config, space), task=task, budget=settings.read(Budget, config.budget))
+    if not isinstance(chosen, entry.settings):
+      raise UserError(f'{owner}: for_table returned {chosen!r}; return settings, {entry.settings.__name__}(...)')
+  setup = Setup(
+      schedules=Schedules.from_config(config, space), task=task, budget=settings.read(Budget, config.budget), owner=owner)
   made = entry.make(chosen, setup)
-  registry.check_methods(made, Strategy, f"{entry.source}: strategy '{entry.name}'")
+  registry.check_methods(made, Strategy, owner)
+  if not isinstance(made.needs, Needs):
+    raise UserError(f'{owner}: needs of {type(made).__name__} is {made.needs!r}; give enas_jax.strategies.Needs()')
   return made

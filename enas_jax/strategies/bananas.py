@@ -83,4 +83,5 @@ def make(settings: Settings, setup: Setup[A]) -> HistoryStrategy[A, None]:
     sampled = np.random.default_rng([*seed, 1]).normal(mean, std)
     return 'bananas', tuple(candidates[i] for i in np.argsort(-sampled, kind='stable')[:room])
 
-  return HistoryStrategy(setup, Memoryless(choose), label='bananas', batch=settings.batch)
+  return HistoryStrategy(
+      setup, Memoryless(choose), label='bananas', batch=settings.batch, random_start=settings.initial)

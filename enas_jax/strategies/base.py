@@ -67,6 +67,15 @@ class Strategy(Protocol[A_co, S]):
     """
 
 
+@runtime_checkable
+class HasNotice(Protocol):
+  """What a strategy may say before it begins. Optional."""
+
+  @property
+  def notice(self) -> str:
+    """One line for the user, such as that the budget is too small for any decision; empty if there is none."""
+
+
 def no_front(strategy: object, state: object) -> list[dict[str, Any]]:
   """Returns the front of a strategy whose only objective is accuracy: none. Write `front = no_front` in its class."""
   del strategy, state

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from enas_jax.errors import UserError
+from enas_jax.registry import check_methods
 from enas_jax.strategies.base import Needs
 from enas_jax.strategies.history import History, work_left
 from enas_jax.strategies.registration import Setup
 from enas_jax.types import A, Evaluation, Request
 
 M = TypeVar('M')
+WANTED = 'return a word for the phase and a list of architectures'
+LONGEST_SHOWN = 120  # Characters of a wrong answer in a message.
 
 
 class Proposer(Protocol[A, M]):
@@ -99,9 +102,10 @@ class HistoryStrategy(Generic[A, M]):
     batch: how many architectures are asked for at once, at most.
     objectives: the metrics that the history keeps and the front compares: accuracy, maximised, and others, minimised.
     independent: whether choices do not depend on answers, so that all requests to come are known.
+    random_start: how many architectures are drawn at random before choices depend on answers; 0 if none are.
 
   Raises:
-    UserError: the budget has no limit.
+    UserError: the budget has no limit, or an attribute is not what it should be.
   """
 
   setup: Setup[A]
@@ -111,9 +115,23 @@ class HistoryStrategy(Generic[A, M]):
   batch: int
   objectives: tuple[str, ...] = ('accuracy',)
   independent: bool = False
+  random_start: int = 0
 
   def __post_init__(self) -> None:
     self.setup.budget.check_limited()
+    hint = ' of a function write Memoryless(function)' if callable(self.proposer) else ''
+    check_methods(self.proposer, Proposer, f'{self.setup.owner}: proposer{hint}')
+    if not isinstance(self.batch, int) or self.batch < 1:
+      raise UserError(f'{self.setup.owner}: batch {self.batch!r} is no whole number from 1 up; give one')
+
+  @property
+  def notice(self) -> str:
+    """One line for the user where the budget ends before a choice depends on an answer; else empty."""
+    count = self.setup.budget.evaluations
+    if not 0 < count <= self.random_start:
+      return ''
+    return (f'{self.label}: all {count} are drawn at random, since it begins with {self.random_start} such; raise the budget '
+            'or begin with fewer')
 
   @property
   def needs(self) -> Needs:
@@ -130,11 +148,11 @@ class HistoryStrategy(Generic[A, M]):
     Raises UserError if it chooses what it must not, see `Proposer.choose`: the search might never end.
     """
     if not state.chosen and (room := self.setup.budget.room(state.history.spent, self.batch)):
-      phase, chosen = self.proposer.choose(state.history, state.memory, room)
+      phase, chosen = self._choose(state, room)
       new = {a for a in chosen if a not in state.history.answers}
       if not len(new) == len(chosen) <= room or not (chosen or self.done(state)):
-        raise UserError(f"strategy '{self.label}' chose {len(chosen)} architectures, {len(new)} of them new; choose new ones, "
-                        f'from 1 to {room}')
+        raise UserError(f'{self.setup.owner}: choose returned {len(chosen)} architectures, {len(new)} of them new; return new '
+                        f'ones, from 1 to {room}')
       state = dataclasses.replace(state, phase=phase, chosen=chosen)
     return self._requests(state.phase, state.chosen), state
 
@@ -161,7 +179,7 @@ class HistoryStrategy(Generic[A, M]):
     batch, state = self.ask(state)
     left = self.setup.budget.evaluations - state.history.spent.evaluations
     if self.independent and 0 < len(batch) < left:
-      return self._requests(*self.proposer.choose(state.history, state.memory, left))
+      return self._requests(*self._choose(state, left))
     return work_left(batch, state.history.spent, self.setup.budget)
 
   def describe(self, state: HistoryState[A, M]) -> str:
@@ -180,5 +198,26 @@ class HistoryStrategy(Generic[A, M]):
         history=History.from_json(record['history'], space), memory=self.proposer.from_json(record['memory']),
         phase=record['phase'], chosen=tuple(space.from_json(a) for a in record['chosen']))
 
+  def _choose(self, state: HistoryState[A, M], room: int) -> tuple[str, tuple[A, ...]]:
+    """Returns what the proposer chooses. Raises UserError for anything but a word and members of the space."""
+    answer: Any = self.proposer.choose(state.history, state.memory, room)
+    match answer:
+      case (str(phase), (tuple() | list()) as chosen):
+        pass
+      case _:
+        raise UserError(f'{self.setup.owner}: choose returned {_short(answer)}; {WANTED}')
+    for architecture in chosen:
+      try:
+        self.setup.space.check(architecture)
+      except Exception as error:  # A user's check may stumble over something else.
+        raise UserError(f"{self.setup.owner}: choose returned {_short(architecture)}, which is no member of space "
+                        f"'{self.setup.space.name}'; {WANTED}") from error
+    return phase, tuple(chosen)
+
   def _requests(self, phase: str, architectures: Sequence[A]) -> tuple[Request, ...]:
     return tuple(Request(a, self.setup.schedules.of_macro(a), phase=phase) for a in architectures)
+
+
+def _short(value: object) -> str:
+  text = repr(value)
+  return text if len(text) <= LONGEST_SHOWN else f'{text[:LONGEST_SHOWN]}...'

@@ -63,7 +63,8 @@ class Walk(Generic[A]):
 @register('local_search', Settings)
 def make(settings: Settings, setup: Setup[A]) -> HistoryStrategy[A, Walk[A]]:
   """Returns the strategy. Raises UserError for a budget without a limit."""
-  return HistoryStrategy(setup, Walker(settings, setup.space), label='local search', batch=settings.batch)
+  return HistoryStrategy(
+      setup, Walker(settings, setup.space), label='local search', batch=settings.batch, random_start=settings.initial)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,11 +23,13 @@ class Setup(Generic[A]):
     schedules: how each candidate is trained.
     task: what the networks are for.
     budget: how much the search may spend.
+    owner: who answers for the strategy, for messages, such as "mine.py: strategy 'hill'".
   """
 
   schedules: Schedules[A]
   task: Task
   budget: Budget
+  owner: str = 'strategy'
 
   @property
   def space(self) -> SearchSpace[A]:
@@ -55,7 +57,7 @@ class Maker:
     return self._make(settings, setup)
 
 
-STRATEGIES: Registry[Maker] = Registry('strategy', 'config.strategy')
+STRATEGIES: Registry[Maker] = Registry('strategy', 'config.strategy', ('settings', 'setup'))
 
 
 def register(name: str, settings: type[Any] = NoSettings, *, walks: bool = False) -> Callable[[F], F]:
@@ -73,8 +75,10 @@ def register(name: str, settings: type[Any] = NoSettings, *, walks: bool = False
       chains.
 
   Raises:
-    UserError: the name is taken or no word, or the settings are no such dataclass.
+    UserError: the name is taken or no word, the settings are no such dataclass, or the function does not take two arguments.
   """
+  STRATEGIES.check_name(name)
+
   def add(make: F) -> F:
     STRATEGIES.add(name, Maker(make, walks=walks), settings)
     return make

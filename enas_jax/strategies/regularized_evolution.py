@@ -56,4 +56,5 @@ def make(settings: Settings, setup: Setup[A]) -> HistoryStrategy[A, None]:
 
     return 'evolution', breed_new(setup.space, history, room, child)
 
-  return HistoryStrategy(setup, Memoryless(choose), label='evolution', batch=settings.batch)
+  return HistoryStrategy(
+      setup, Memoryless(choose), label='evolution', batch=settings.batch, random_start=settings.population)

@@ -66,7 +66,8 @@ class Schedules(Generic[A]):
   def chains(self) -> Chains:
     """The space, for strategies that walk in depth and width. Raises UserError for a space of something else than chains."""
     if not isinstance(self.space, Chains):
-      raise UserError(f"space '{self.space.name}' has no depth and width to walk in; give the space chain or another strategy")
+      raise UserError(f"space '{self.space.name}' has no depth and width to walk in; give the space chain, or another "
+                      'strategy, such as --config.strategy=random')
     return self.space
 
   def depth_epochs(self, depth: int) -> int:

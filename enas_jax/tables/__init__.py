@@ -95,6 +95,8 @@ def find(space: SearchSpace[A], name: str | None = None) -> Table[A]:
   if known[name] != space.name:
     raise UserError(f"table {name} is of space '{known[name]}', not '{space.name}'")
   table = TABLES[name].make.load() if name in TABLES else load(name)
+  if not isinstance(table, Table):
+    raise UserError(f'{TABLES.owner(name)}: load returned {table!r}; return an enas_jax.tables.Table')
   if table.space != space:
     raise UserError(f'table {name} is of {table.space}, not of {space}; leave its settings as they are')
   return table

@@ -8,7 +8,7 @@ Shapes: B images a batch, C channels of the images, H and W their height and wid
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -22,6 +22,20 @@ C = TypeVar('C', bound=Hashable)
 Weights = Any  # A pytree of float32 arrays.
 Plan = Any  # A pytree of small arrays: an architecture as data.
 Limits = Any  # A pytree of arrays: how long a program's loops run.
+
+
+class Mode(NamedTuple):
+  """How a batch goes through a network.
+
+  Attributes:
+    training: bool [], whether batch norms use the batch's own moments, and what serves training alone is in use.
+    key: the batch's random key, for noise such as drop path. It is another one than that of the augmentation.
+    progress: float32 [], the share of the schedule's epochs that is over, in [0, 1).
+  """
+
+  training: Any
+  key: Any = None
+  progress: Any = 0.0
 
 
 class Forward(Protocol):
@@ -68,7 +82,7 @@ class StackedNetwork(Protocol[A]):
     """Returns memory that passes hand on from batch to batch, for images of this shape [B, H, W, C]; () if none is needed."""
 
   def forward(self, params: Weights, stats: Weights, plan: Plan, limits: Limits, images: jax.Array, scratch: Any,
-              training: jax.Array | bool) -> Forward:
+              mode: Mode) -> Forward:
     """Runs normalised images [B, H, W, C] through the network, in training or in evaluation mode, as data say."""
 
   def backward(self, params: Weights, plan: Plan, limits: Limits, images: jax.Array, labels: jax.Array,

@@ -9,6 +9,7 @@ import jax
 from enas_jax.types import Request
 
 _DATA = 0xDA7A  # Folded into the key, so that batches and weights draw from different streams.
+NOISE = 0x30D5  # Folded into a batch's key: what a network draws comes from another stream than the augmentation.
 
 
 def initial_key(seed: int, request: Request) -> jax.Array:

@@ -18,11 +18,10 @@ from flax import nnx
 
 from enas_jax.data.augment import augment, normalise
 from enas_jax.networks import build
+from enas_jax.training.keys import NOISE
 from enas_jax.training.memory import program_bytes
 from enas_jax.training.state import Arrays, Hyperparameters, Tally, TrainingData, TrainState, optimizer
 from enas_jax.types import Architecture
-
-_MODULE = 0x30D5  # Folded into a batch's key: what a module draws comes from another stream than the batch's augmentation.
 
 
 class ModuleProgram:
@@ -104,7 +103,7 @@ class ModuleProgram:
     def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array]]:
       model = nnx.merge(self.graph, params, state.stats, copy=True)
       model.train()
-      heads = _training_logits(model, inputs, key=jax.random.fold_in(key, _MODULE), progress=hyperparameters.progress)
+      heads = _training_logits(model, inputs, key=jax.random.fold_in(key, NOISE), progress=hyperparameters.progress)
       loss = sum(weight * optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() for weight, logits in heads)
       return loss, (nnx.state(model, nnx.BatchStat), (heads[0][1].argmax(-1) == labels).sum())
 

@@ -19,7 +19,8 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from enas_jax.data.augment import augment, normalise
-from enas_jax.training.family import A, Limits, Plan, StackedNetwork, Weights
+from enas_jax.training.family import A, Limits, Mode, Plan, StackedNetwork, Weights
+from enas_jax.training.keys import NOISE
 from enas_jax.training.layout import CPU_OPTIONS, Layout, exchange_slots
 from enas_jax.training.memory import program_bytes
 from enas_jax.training.state import (
@@ -92,13 +93,17 @@ class PopulationProgram(Generic[A]):
     self._arrays = jax.device_put(data.arrays, layout.sharding())
     self.members: Member = jax.device_put(
         jax.tree.map(lambda x: np.zeros((layout.total, *x.shape), x.dtype), self._template), layout.sharding('candidates'))
-    advance = self._over_devices(self._advance, self.members, self._control(), arrays=True)
-    self.compiled = jax.jit(advance, donate_argnums=0).lower(self.members, self._control(), self._arrays).compile(
+    self.compiled = self.traced().lower().compile(
         compiler_options=CPU_OPTIONS if layout.devices[0].platform == 'cpu' else None)
     self._insert = self._compile_insert() if layout.slots > 1 else None
     self.compile_seconds = time.perf_counter() - start
     self.member_bytes = sum(x.nbytes for x in jax.tree.leaves(self.members)) // layout.groups
     self.memory_bytes = self.member_bytes + program_bytes(self.compiled)
+
+  def traced(self) -> jax.stages.Traced:
+    """Returns what `advance` compiles, traced; it can be lowered for other platforms than the one at hand, too."""
+    advance = self._over_devices(self._advance, self.members, self._control(), arrays=True)
+    return jax.jit(advance, donate_argnums=0).trace(self.members, self._control(), self._arrays)
 
   def initial(self, architecture: A, rng: np.random.Generator) -> TrainState:
     """Draws fresh weights, on the host, as a state that training starts from."""
@@ -163,7 +168,8 @@ class PopulationProgram(Generic[A]):
     """Returns a control of the shapes that `advance` takes, which leaves every slot alone."""
     zeros, off = np.zeros(self.layout.total, np.int32), np.zeros(self.layout.total, bool)
     keys = jax.random.split(jax.random.key(0), self.layout.total)
-    return self.put(Control(keys, zeros, zeros, zeros, off, off, Hyperparameters(*[zeros.astype(np.float32)] * 4)))
+    numbers = Hyperparameters(*[zeros.astype(np.float32)] * len(Hyperparameters._fields))
+    return self.put(Control(keys, zeros, zeros, zeros, off, off, numbers))
 
   def _over_devices(self, function: Callable[..., Any], *arguments: Any, arrays: bool = False) -> Callable[..., Any]:
     """Applies shard_map: leading axes lie over `candidates`, the data are on every device."""
@@ -260,7 +266,8 @@ class PopulationProgram(Generic[A]):
       state, tally, right, scratch = carry
       training = crop is not None if crop is None or last is end else index < end
       inputs, labels = _either(training, drawn, scored, index)
-      forward = network.forward(state.params, state.stats, plan, limits, inputs, scratch, training)
+      mode = Mode(training, jax.random.fold_in(jax.random.fold_in(key, index), NOISE), hyperparameters.progress)
+      forward = network.forward(state.params, state.stats, plan, limits, inputs, scratch, mode)
       correct = network.correct(forward, labels)
 
       def learn(state: TrainState, tally: Tally) -> tuple[TrainState, Tally]:

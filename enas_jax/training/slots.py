@@ -17,7 +17,7 @@ from enas_jax.errors import Stopped
 from enas_jax.training.keys import data_key, initial_seed
 from enas_jax.training.layout import Layout
 from enas_jax.training.population import Control, Member, PopulationProgram
-from enas_jax.training.schedule import images_an_epoch, learning_rate
+from enas_jax.training.schedule import hyperparameters, images_an_epoch
 from enas_jax.training.state import EpochResult, Hyperparameters, Snapshot
 from enas_jax.types import Request
 
@@ -224,12 +224,12 @@ def _control(program: PopulationProgram[Any], running: Mapping[int, _Running], s
   of = [slot if slot in running else next(iter(running)) for slot in range(total)]
   columns = {name: np.zeros(total, np.int32) for name in ('epoch', 'first', 'steps')}
   columns.update({name: np.zeros(total, bool) for name in ('finish', 'score')})
-  hyperparameters = np.zeros((4, total), np.float32)
+  numbers = np.zeros((len(Hyperparameters._fields), total), np.float32)
   for slot in range(total) if program.layout.vmapped else running:
     r, count = running[of[slot]], steps[of[slot]]
     schedule, ends = r.request.schedule, r.step + count == program.steps
     for column, value in zip(columns.values(), (r.epoch, r.step, count, ends, ends and score), strict=True):
       column[slot] = value
-    hyperparameters[:, slot] = learning_rate(schedule, r.epoch), schedule.momentum, schedule.weight_decay, schedule.clip_norm
+    numbers[:, slot] = np.concatenate(hyperparameters([schedule], r.epoch))
   keys = jax.numpy.stack([running[slot].key for slot in of])
-  return program.put(Control(key=keys, hyperparameters=Hyperparameters(*hyperparameters), **columns))
+  return program.put(Control(key=keys, hyperparameters=Hyperparameters(*numbers), **columns))

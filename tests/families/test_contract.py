@@ -1,5 +1,6 @@
 """What every family does: its programs compute what the plain modules compute. A new family is a row of FAMILIES."""
 import functools
+import os
 
 import jax
 import jax.numpy as jnp
@@ -14,17 +15,52 @@ from support.line_space import LineSpace, line
 from enas_jax import families
 from enas_jax.families.chain.packing import Packing
 from enas_jax.networks import build
-from enas_jax.spaces import ChainSpace
+from enas_jax.spaces import (
+    ChainSpace,
+    DartsSpace,
+    NasBench101Space,
+    NasBench201Space,
+    NasBenchMacroSpace,
+    NatsSizeArchitecture,
+    NatsSizeSpace,
+)
+from enas_jax.training.family import Mode
 from enas_jax.training.layout import Execution
+from enas_jax.training.module_program import _training_logits
 from enas_jax.training.slots_engine import SlotsEngine
+from enas_jax.types import Request, Schedule
 
 pytest_plugins = ['support.training_fixtures']
 
+KEY, PROGRESS = jax.random.key(11), 0.5  # Of a step: for noise.
 TOLERANCE = 1e-4  # Of losses, gradients and statistics of size 1 in float32.
 PACKING = Packing(widths=(3,), mixed_widths=(3,), depths=(7,))
+
+
+def family_of(space):
+  """Makes the family as a search does."""
+  return lambda data: families.of(space, data.task, batch_size=8, steps=2, platform='cpu')
+
+
+def sampled(space, count=3):
+  """Requests for members at random, of two schedules."""
+  rng = np.random.default_rng(0)
+  return [Request(space.sample(rng), Schedule(epochs=2 - i % 2, batch_size=8, learning_rate=0.05)) for i in range(count)]
+
+
+CELLS, SIZES, BLOCKS = NasBench201Space(channels=2, cells=2), NatsSizeSpace(), NasBenchMacroSpace()
+GRAPHS = NasBench101Space(channels=5, cells=2, stacks=2)
+DARTS = DartsSpace(cells=3, channels=2, auxiliary=False, drop_path=0.3)
 FAMILIES = {  # How the family is made, its space, and requests that share a program.
     'chain': (lambda data: chains(data, PACKING), ChainSpace(),
               [chain(2, '010', 3), chain(3, '0010110'), chain(1, '1101', 1), chain(2, '010', 1, replicate=1)]),
+    'nasbench201': (family_of(CELLS), CELLS, sampled(CELLS)),
+    'nats_size': (family_of(SIZES), SIZES, [
+        Request(NatsSizeArchitecture(widths), Schedule(epochs=1, batch_size=8, learning_rate=0.05))
+        for widths in ((8, 8, 16, 8, 8), (8, 16, 8, 8, 8), (8, 8, 16, 8, 8))]),
+    'nasbench_macro': (family_of(BLOCKS), BLOCKS, sampled(BLOCKS)[:2]),
+    'nasbench101': (family_of(GRAPHS), GRAPHS, [r for r in sampled(GRAPHS, 12) if r.architecture.branches == 2][:3]),
+    'darts': (family_of(DARTS), DARTS, sampled(DARTS)[:2]),
     'line': (lambda data: LineFamily(4), LineSpace(),
              [line(0, width=2), line(1, width=4), line(0, width=1, epochs=1), line(2, width=3, learning_rate=0.02)]),
 }
@@ -49,6 +85,7 @@ def module(architecture, task):
 quick = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})  # To compile.
 
 
+@functools.lru_cache(4)
 def by_module(architecture, task):
   """Loss, right answers, gradients and statistics of a batch in training, and right answers in evaluation mode."""
   graph, params, stats = module(architecture, task)
@@ -58,9 +95,9 @@ def by_module(architecture, task):
     def loss_of(params):
       model = nnx.merge(graph, params, stats, copy=True)
       model.train()
-      logits = model(images)
-      loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-      return loss, ((logits.argmax(-1) == labels).sum(), nnx.state(model, nnx.BatchStat))
+      heads = _training_logits(model, images, key=KEY, progress=PROGRESS)
+      loss = sum(weight * optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() for weight, logits in heads)
+      return loss, ((heads[0][1].argmax(-1) == labels).sum(), nnx.state(model, nnx.BatchStat))
 
     (loss, (correct, after)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
     model = nnx.merge(graph, params, stats, copy=True)
@@ -76,7 +113,8 @@ def compiled(network):
   @quick
   def run(params, stats, plan, images, labels, training):
     limits = network.limits(plan)
-    forward = network.forward(params, stats, plan, limits, images, network.scratch(images.shape), training)
+    forward = network.forward(params, stats, plan, limits, images, network.scratch(images.shape),
+                              Mode(training, KEY, PROGRESS))
     loss, gradients = network.backward(params, plan, limits, images, labels, forward)
     return loss, network.correct(forward, labels), gradients, forward.stats
 
@@ -103,15 +141,9 @@ def test_padded_and_in_its_own_size_it_computes_what_the_module_computes(make, s
   family, task = make(data), data.task
   for request in requests[:2]:
     architecture = request.architecture
-    loss, correct, gradients, stats, scored = by_module(architecture, task)
-    for capacity in (family.capacity(architecture), family.own_capacity(architecture)):
+    for capacity in {family.capacity(architecture), family.own_capacity(architecture)}:
       network = family.network(capacity, dtype=jnp.float32, lowering='shifts', masked=False, axis=None)
-      found = by_network(network, architecture, task)
-      assert_close((found[0], found[1], found[4]), (loss, correct, scored))
-      unpacked = network.unpack(architecture, found[2], found[3], task)
-      assert_close(unpacked, tuple(map(nnx.to_pure_dict, (gradients, stats))))
-      again, _ = network.pack(architecture, *unpacked)
-      jax.tree.map(np.testing.assert_array_equal, again, jax.tree.map(np.asarray, found[2]))  # Padding has gradients of 0.
+      assert_same(network, architecture, task)
 
 
 @every_family
@@ -166,13 +198,50 @@ def test_a_space_has_one_family(user_error):
 
 
 @pytest.mark.slow
-def test_lines_run_side_by_side_too(data):
+@pytest.mark.parametrize('name', ['line', 'nasbench201'])
+def test_they_run_side_by_side_too(name, data, monkeypatch):
   """Under vmap, as on accelerators."""
-  _, space, requests = FAMILIES['line']
+  make, space, requests = FAMILIES[name]
+  family = make(data)
+  monkeypatch.setattr(type(family), 'side_by_side', lambda self, capacity: True)
   in_turn, side_by_side = (
-      answers(estimator_by(space, data, family=LineFamily(4), slots=2, vmapped=vmapped), requests) for vmapped in (False, True))
+      answers(estimator_by(space, data, family=family, slots=2, vmapped=vmapped), requests) for vmapped in (False, True))
   for one, other in zip(in_turn, side_by_side, strict=True):
-    assert one.metrics == pytest.approx(other.metrics, rel=1e-4)
+    assert one.metrics == pytest.approx(other.metrics, rel=1e-3)
+
+
+SMALL = {  # Smaller networks of the same spaces, whose modules compile faster.
+    'chain': ChainSpace(min_depth=3, max_depth=7, min_width=1, max_width=3),
+    'nasbench201': NasBench201Space(channels=2, cells=1),
+    'nats_size': SIZES,
+    'nasbench101': NasBench101Space(channels=5, cells=1, stacks=2),
+    'nasbench_macro': BLOCKS,
+    'darts': DARTS,
+}
+
+
+@pytest.mark.once
+@pytest.mark.slow
+@pytest.mark.parametrize('name', SMALL)
+def test_members_at_random_are_what_their_modules_are(name, data):
+  """Of 3 members, or with ENAS_JAX_THOROUGH=1 of 20: each module is compiled, which takes up to ten seconds."""
+  space, task = SMALL[name], data.task
+  family, rng = family_of(space)(data), np.random.default_rng(20)
+  members = [space.sample(rng) for _ in range(20 if os.environ.get('ENAS_JAX_THOROUGH') else 3)]
+  for architecture in members:
+    network = family.network(family.capacity(architecture), dtype=jnp.float32, lowering='shifts', masked=False, axis=None)
+    assert_same(network, architecture, task)
+
+
+def assert_same(network, architecture, task):
+  """Compares a network with the module: losses, right answers, gradients, statistics, and right answers in evaluation mode."""
+  loss, correct, gradients, stats, scored = by_module(architecture, task)
+  found = by_network(network, architecture, task)
+  assert_close((found[0], found[1], found[4]), (loss, correct, scored))
+  unpacked = network.unpack(architecture, found[2], found[3], task)
+  assert_close(unpacked, tuple(map(nnx.to_pure_dict, (gradients, stats))))
+  again, _ = network.pack(architecture, *unpacked)
+  jax.tree.map(np.testing.assert_array_equal, again, jax.tree.map(np.asarray, found[2]))  # Padding has gradients of 0.
 
 
 def test_execution_is_told_in_words():

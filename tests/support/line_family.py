@@ -54,15 +54,15 @@ class StackedLine(AutodiffNetwork):
 
     return tuple(jax.tree_util.tree_map_with_path(cut, tree) for tree in (params, stats))
 
-  def logits(self, params, stats, plan, images, training):
+  def heads(self, params, stats, plan, limits, images, mode):
     hidden = images.reshape(len(images), -1) @ params['first']['kernel'] + params['first']['bias']
     count = len(hidden) * (1 if self.axis is None else jax.lax.axis_size(self.axis))
     mean = self.total(hidden.sum(0)) / count
     own = {'mean': mean, 'var': self.total((hidden * hidden).sum(0)) / count - mean * mean}
     moved = jax.tree.map(lambda a, b: MOMENTUM * a + (1 - MOMENTUM) * b, stats['norm'], own)
-    used, after = (jax.tree.map(lambda a, b: jnp.where(training, a, b), new, stats['norm']) for new in (own, moved))
+    used, after = (jax.tree.map(lambda a, b: jnp.where(mode.training, a, b), new, stats['norm']) for new in (own, moved))
     normed = (hidden - used['mean']) * jax.lax.rsqrt(used['var'] + EPSILON) * params['norm']['scale'] + params['norm']['bias']
-    return jax.nn.relu(normed) @ params['head']['kernel'] + params['head']['bias'], {'norm': after}
+    return ((1.0, jax.nn.relu(normed) @ params['head']['kernel'] + params['head']['bias']),), {'norm': after}
 
 
 @dataclasses.dataclass(frozen=True)

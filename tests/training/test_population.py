@@ -29,7 +29,7 @@ def control_of(program, *, steps, first=0, finish=True, score=True, epoch=0):
   total = program.layout.total
   request = Request(ChainArchitecture.uniform(3, 2), Schedule(epochs=3, batch_size=8))
   whole, on = np.full(total, 1, np.int32), np.array(steps) > 0
-  rates = Hyperparameters(*(np.full(total, value, np.float32) for value in (0.1, 0.9, 3e-4, 5.0)))
+  rates = Hyperparameters(*(np.full(total, value, np.float32) for value in (0.1, 0.9, 3e-4, 5.0, 0.0)))
   return Control(jax.numpy.stack([data_key(0, request)] * total), epoch * whole, first * whole, np.array(steps, np.int32),
                  finish & on, score & on, rates)
 

@@ -11,50 +11,20 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 
+from enas_jax.families import cost
 from enas_jax.families.chain.weights import Capacity
+from enas_jax.families.cost import Rates, rates
 from enas_jax.spaces.chain import OPERATIONS, ChainArchitecture, ChainSpace
 from enas_jax.types import Task
 
-
-@dataclasses.dataclass(frozen=True)
-class Rates:
-  """Seconds of one device.
-
-  Attributes:
-    per_gflop: of arithmetic (a multiply-add is two).
-    per_gbyte: of passes over planes.
-    per_layer: that a layer's loop and small arrays take in a step, whatever its size.
-    compile_branch: to compile a program, for each branch that its layers have,
-    compile_rest: and for all else.
-  """
-
-  per_gflop: float
-  per_gbyte: float
-  per_layer: float
-  compile_branch: float
-  compile_rest: float
-
-
-# By platform. CPU: fitted by benchmarks/cost_model.py to measured steps; an accelerator's are guesses until one has run it.
-RATES = {
-    'cpu': Rates(per_gflop=0.017, per_gbyte=0.004, per_layer=1.2e-4, compile_branch=4.0, compile_rest=1.0),
-    'accelerator': Rates(per_gflop=1e-4, per_gbyte=5e-4, per_layer=1e-4, compile_branch=5.0, compile_rest=10.0),
-}
 MOST_PROGRAMS = 4  # For chains whose layers are all alike, and as many more for the others.
-PASSES = 10  # Over a layer's inputs and outputs in a step, reading and writing; benchmarks/README.md counts them.
-
-
-def rates(platform: str) -> Rates:
-  """Of a platform as JAX names it."""
-  return RATES['cpu' if platform == 'cpu' else 'accelerator']
 
 
 def step_seconds(architecture: ChainArchitecture, task: Task, batch_size: int, rates_: Rates, *, width: int = 0) -> float:
   """Of a training step, with the channels padded to those of `width`; 0: its own."""
   padded = dataclasses.replace(architecture, width=max(width, architecture.width))
   macs, elements = work(padded, task)
-  gflops, gbytes = 6 * macs * batch_size / 1e9, 4 * elements * PASSES * batch_size / 1e9
-  return gflops * rates_.per_gflop + gbytes * rates_.per_gbyte + (architecture.depth + 2) * rates_.per_layer
+  return cost.step_seconds(macs, elements, architecture.depth + 2, batch_size, rates_)
 
 
 @functools.lru_cache(maxsize=4096)

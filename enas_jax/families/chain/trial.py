@@ -12,6 +12,7 @@ from enas_jax.families.chain.network import StackedChain
 from enas_jax.families.chain.weights import Capacity, Weights
 from enas_jax.families.planes import LOWERINGS
 from enas_jax.spaces.chain import ChainArchitecture
+from enas_jax.training.family import Mode
 from enas_jax.training.layout import CPU_OPTIONS
 from enas_jax.types import Task
 
@@ -35,7 +36,7 @@ def trial(dtype: Any = jnp.bfloat16) -> dict[str, float]:
     def step(params: Weights, stats: Weights, network: StackedChain = network, candidate: Any = candidate,
              limits: jax.Array = limits) -> tuple[jax.Array, Weights]:
       def one(params: Weights, stats: Weights) -> tuple[jax.Array, Weights]:
-        forward = network.forward(params, stats, candidate, limits, images, network.scratch(images.shape), True)
+        forward = network.forward(params, stats, candidate, limits, images, network.scratch(images.shape), Mode(True))
         return network.backward(params, candidate, limits, images, labels, forward)
       return jax.vmap(one)(params, stats)
 

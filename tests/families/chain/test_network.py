@@ -14,6 +14,7 @@ from enas_jax.families.chain.network import StackedChain
 from enas_jax.families.chain.weights import Capacity, initial, pack, plan, unpack
 from enas_jax.networks import build
 from enas_jax.spaces import ChainArchitecture, ChainSpace
+from enas_jax.training.family import Mode
 from enas_jax.training.layout import CPU_OPTIONS
 from enas_jax.types import Task
 
@@ -63,7 +64,7 @@ def compiled(capacity, options=None, **settings):
   network = StackedChain(capacity, **settings)
 
   def run(params, stats, candidate, limits, images, labels, training):
-    forward = network.forward(params, stats, candidate, limits, images, network.scratch(images.shape), training)
+    forward = network.forward(params, stats, candidate, limits, images, network.scratch(images.shape), Mode(training))
     loss, gradients = network.backward(params, candidate, limits, images, labels, forward)
     return Pass(loss, network.correct(forward, labels), gradients, forward.stats, forward.logits.T)
 
