@@ -51,6 +51,16 @@ def pointwise(planes: Planes, kernel: Float[Array, 'D C']) -> Float[Array, 'D H 
   return (kernel @ planes.reshape(planes.shape[0], -1)).reshape(kernel.shape[0], *planes.shape[1:])
 
 
+def product(kernel: Float[Array, 'D C'], planes: Planes) -> Float[Array, 'D H W B']:
+  """Computes what `pointwise` does by the faster of a CPU's products, which differ in rounding.
+
+  XLA leaves a product to Eigen where the first matrix comes transposed, which is a fifth faster than YNN on such long ones.
+  """
+  transposed = barrier(kernel.T)
+  out = jax.lax.dot_general(transposed, planes.reshape(planes.shape[0], -1), (((0,), (0,)), ((), ())))
+  return out.reshape(kernel.shape[0], *planes.shape[1:])
+
+
 def convolution(planes: Planes, kernel: Float[Array, 'k k D C'], stride: int,
                 lowering: str = 'shifts') -> Float[Array, 'D h w B']:
   """Convolves all channels with a k x k kernel; arguments as those of `depthwise`."""

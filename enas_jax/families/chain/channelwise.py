@@ -22,8 +22,7 @@ from enas_jax.families.chain.network import Forward, StackedChain, head, kernels
 from enas_jax.families.chain.weights import BODIES, DOUBLE1, DOUBLE2, SITES, Plan, Weights
 from enas_jax.families.channels import NORM, Layer
 from enas_jax.families.loops import at, put, switch
-from enas_jax.families.planes import Planes, barrier, sums
-from enas_jax.families.products import blockwise, product, product_backward, product_into
+from enas_jax.families.planes import Planes, barrier, product, sums
 from enas_jax.spaces.chain import SEPARABLE
 from enas_jax.training.family import Mode
 
@@ -53,7 +52,7 @@ class ChannelwiseChain(StackedChain):
     if not self._large(images.shape):
       return super().forward(params, stats, candidate, limits, images, scratch, mode)
     z = self._stem(to_planes(images, self.dtype), params['stem'])
-    norm, after = self._normed(params['stem_norm'], stats['stem_norm'], sums(z, z * z), z[0].size, mode.training)
+    norm, after = self._normed(params['stem_norm'], stats['stem_norm'], z, sums(z, z * z), mode.training)
     layer = Layer(z[None], jnp.int32(0), norm)
     kept: dict[str, Any] = {'stem': layer, 'inputs': {}, 'between': {}, 'norms': {}}
     new_stats = {'stem_norm': after}
@@ -68,7 +67,7 @@ class ChannelwiseChain(StackedChain):
       else:
         kept[site] = layer
         z, kept['between'][site] = self._layer(site, layer, weights, choice, scratch['between'][site])
-        norm, new_stats[site] = self._normed(weights, running, sums(z, z * z), z[0].size, mode.training)
+        norm, new_stats[site] = self._normed(weights, running, z, sums(z, z * z), mode.training)
         layer = Layer(z[None], jnp.int32(0), norm)
     pooled = layer.raw().astype(jnp.float32).mean((1, 2)) * layer.norm[0][:, None] + layer.norm[1][:, None]
     kept['head'] = layer
@@ -105,24 +104,16 @@ class ChannelwiseChain(StackedChain):
     return batch * height * width * jnp.dtype(self.dtype).itemsize >= PLANE_BYTES
 
   def _layer(self, site: str, before: Layer, weights: Weights, choice: Int[Array, ''],
-             memory: Any, *, keep: bool = False) -> tuple[Any, Any]:
-    """Applies ReLU to the normalised input, and the layer's operation. Returns also what is between, in the memory.
-
-    `keep`: puts the output into the next layer of the stack, and returns that with the sums.
-    """
+             memory: Any) -> tuple[Float[Array, 'D h w B'], Any]:
+    """Applies ReLU to the normalised input, and the layer's operation. Returns also what is between, in the memory."""
     def run(operation: int, size: int) -> Callable[..., Any]:
       def separable(before: Layer, kernels: Weights, memory: Any) -> Any:
         kernels = self._cut(size, kernels)
         between = channels.depthwise(before, kernels['depthwise'], _stride(site), memory)
-        out = None if memory is None else between
-        if keep and blockwise(kernels['pointwise'], between):
-          return product_into(before.stack, before.index + 1, kernels['pointwise'], between), out
-        z = barrier(product(kernels['pointwise'], between))
-        return (channels.keep(before.stack, before.index + 1, z) if keep else z), out
+        return barrier(product(kernels['pointwise'], between)), None if memory is None else between
 
       def whole(before: Layer, kernels: Weights, memory: Any) -> Any:
-        z = self._branch(site, operation, size, jnp.maximum(before.planes(), 0), kernels)
-        return (channels.keep(before.stack, before.index + 1, z) if keep else z), memory
+        return self._branch(site, operation, size, jnp.maximum(before.planes(), 0), kernels), memory
 
       return separable if operation == SEPARABLE else whole
 
@@ -140,13 +131,16 @@ class ChannelwiseChain(StackedChain):
         between = memory
         if memory is None or again:
           between = channels.depthwise(before, kernels['depthwise'], _stride(site), memory)
-        to_between, to_pointwise = product_backward(kernels['pointwise'], between, gradient)
+        flat = gradient.reshape(len(gradient), -1)
+        to_pointwise = flat @ between.reshape(len(between), -1).T
+        to_between = product(kernels['pointwise'].T, gradient)
+        gradient, to_between, to_pointwise = barrier((gradient, to_between, to_pointwise))
         free = [x for x in (gradient, to_between) if x.shape == before.shape]
         gradient, to_norm, to_depthwise = channels.depthwise_backward(
             before, kernels['depthwise'], _stride(site), to_between, free[0] if free else None)
         own = {'depthwise': to_depthwise, 'pointwise': to_pointwise}
         kernels = to_all({name: own.get(name, jnp.zeros_like(x)) for name, x in kernels.items()})[0]
-        return gradient, to_norm, kernels, None if memory is None else to_between
+        return gradient, to_norm, kernels, None if memory is None else between
 
       def whole(gradient: jax.Array, before: Layer, kernels: Weights, memory: Any) -> Any:
         y = before.planes()
@@ -168,8 +162,9 @@ class ChannelwiseChain(StackedChain):
     def layer(i: jax.Array, carry: Any) -> Any:
       inputs, norms, running, between = carry
       own = at(weights, i)
-      (inputs, totals), between = self._layer(site, Layer(inputs, i, at(norms, i)), own, choice[i], between, keep=True)
-      norm, after = self._normed(own, at(running, i), totals, inputs[0, 0].size, training)
+      z, between = self._layer(site, Layer(inputs, i, at(norms, i)), own, choice[i], between)
+      inputs, totals = channels.keep(inputs, i + 1, z)
+      norm, after = self._normed(own, at(running, i), z, totals, training)
       return inputs, put(norms, i + 1, norm), jax.tree.map(lambda stack, x: put(stack, i, x), running, after), between
 
     inputs, norms, running, between = jax.lax.fori_loop(0, limit, layer, (inputs, norms, running, between))
@@ -191,10 +186,10 @@ class ChannelwiseChain(StackedChain):
     carry = gradient, to_norm, jax.tree.map(jnp.zeros_like, weights), between
     return jax.lax.fori_loop(0, limit, layer, carry)[:3]
 
-  def _normed(self, weights: Weights, running: Weights, totals: list[Float[Array, ' C']], count: int,
+  def _normed(self, weights: Weights, running: Weights, z: Planes, totals: list[Float[Array, ' C']],
               training: jax.Array | bool) -> tuple[Float[Array, 'n C'], Weights]:
-    """Returns a batch norm from the sums of `count` inputs a channel and of their squares, and its statistics after it."""
-    form, moments, after = self._norm.of_sums(weights, running, totals, count, training)
+    """Returns a batch norm from the sums of its inputs and of their squares, and its statistics after it."""
+    form, moments, after = self._norm.of_sums(weights, running, totals, z[0].size, training)
     inverse = jax.lax.rsqrt(moments['var'] + self._norm.epsilon)
     norm = jnp.concatenate([form, jnp.stack([moments['mean'], inverse])])
     assert len(norm) == len(NORM)
