@@ -1,4 +1,4 @@
-"""The chain on a CPU where a plane is large: layers go channel by channel, so that what lies between their parts stays in the cache.
+"""The chain on a CPU where planes are large: layer by layer and channel by channel, so that a channel stays in the cache.
 
 The arithmetic is that of network.py in another order, so results differ in rounding; hence small planes, where little is to be
 gained, keep the other form. On the way back a layer takes the gradient of its own inputs before their batch norm: a channel's
@@ -34,7 +34,7 @@ class ChannelwiseChain(StackedChain):
   """A chain for CPUs, neither `masked` nor spread over an `axis`; lowering 'shifts'."""
 
   def scratch(self, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Returns memory for the inputs of every body layer; and where all layers are separable, for what is between a layer's two."""
+    """Returns memory for the inputs of body layers; if all layers are separable, also for what is between a layer's parts."""
     inputs = super().scratch(shape)
     if not self._large(shape):
       return inputs
@@ -60,7 +60,7 @@ class ChannelwiseChain(StackedChain):
       weights, running, choice = params[site], stats[site], candidate.choices[site]
       if site in BODIES:
         limit = limits[BODIES.index(site)]
-        inputs, norms, kept['between'][site], new_stats[site] = self._stage(
+        inputs, norms, kept['between'][site], new_stats[site] = self._body(
             site, layer, weights, running, choice, limit, scratch['inputs'][site], scratch['between'][site], mode.training)
         kept['inputs'][site], kept['norms'][site] = inputs, norms
         layer = Layer(inputs, limit, at(norms, limit))
@@ -88,8 +88,9 @@ class ChannelwiseChain(StackedChain):
     for site in reversed(SITES):
       weights, choice, between = params[site], candidate.choices[site], kept['between'][site]
       if site in BODIES:
-        gradient, to_norm, gradients[site] = self._stage_backward(
-            site, gradient, to_norm, kept['inputs'][site], kept['norms'][site], weights, choice, limits[BODIES.index(site)], between)
+        gradient, to_norm, gradients[site] = self._body_backward(
+            site, gradient, to_norm, kept['inputs'][site], kept['norms'][site], weights, choice, limits[BODIES.index(site)],
+            between)
       else:
         own = _norm_gradients(to_norm)
         gradient, to_norm, kernels, _ = self._layer_backward(site, gradient, kept[site], weights, choice, between, again=False)
@@ -119,9 +120,10 @@ class ChannelwiseChain(StackedChain):
 
     return switch(choice, [run(*b) for b in self.capacity.branches], before, kernels_of(weights), memory)
 
-  def _layer_backward(self, site: str, gradient: Float[Array, 'D h w B'], before: Layer, weights: Weights, choice: Int[Array, ''],
-                      memory: Any, *, again: bool) -> tuple[Planes, Float[Array, '2 C'], Weights, Any]:
-    """Takes the gradient of a layer's output to that of its input, both before their norms; of the input's norm; of its kernels.
+  def _layer_backward(self, site: str, gradient: Float[Array, 'D h w B'], before: Layer, weights: Weights,
+                      choice: Int[Array, ''], memory: Any, *,
+                      again: bool) -> tuple[Planes, Float[Array, '2 C'], Weights, Any]:
+    """Takes the gradient of a layer's output to that of its input, both before their norms, of the input's norm and kernels.
 
     `again`: the memory does not hold this layer's planes between its convolutions; they are computed again.
     """
@@ -153,8 +155,9 @@ class ChannelwiseChain(StackedChain):
 
     return switch(choice, [run(*b) for b in self.capacity.branches], gradient, before, kernels_of(weights), memory)
 
-  def _stage(self, site: str, before: Layer, weights: Weights, running: Weights, choice: Int[Array, ' L'], limit: Int[Array, ''],
-             inputs: Float[Array, 'L1 C H W B'], between: Any, training: jax.Array | bool) -> tuple[Any, Any, Any, Weights]:
+  def _body(self, site: str, before: Layer, weights: Weights, running: Weights, choice: Int[Array, ' L'],
+            limit: Int[Array, ''], inputs: Float[Array, 'L1 C H W B'], between: Any,
+            training: jax.Array | bool) -> tuple[Any, Any, Any, Weights]:
     """Runs the body layers of a stage. Returns each one's input, the inputs' norms, what is between, the statistics."""
     inputs = put(inputs, 0, before.raw())
     norms = put(jnp.zeros((len(inputs), *before.norm.shape)), 0, before.norm)
@@ -170,9 +173,9 @@ class ChannelwiseChain(StackedChain):
     inputs, norms, running, between = jax.lax.fori_loop(0, limit, layer, (inputs, norms, running, between))
     return inputs, norms, between, running
 
-  def _stage_backward(self, site: str, gradient: Planes, to_norm: Float[Array, '2 C'], inputs: Float[Array, 'L1 C H W B'],
-                      norms: Float[Array, 'L1 n C'], weights: Weights, choice: Int[Array, ' L'], limit: Int[Array, ''],
-                      between: Any) -> tuple[Planes, Float[Array, '2 C'], Weights]:
+  def _body_backward(self, site: str, gradient: Planes, to_norm: Float[Array, '2 C'], inputs: Float[Array, 'L1 C H W B'],
+                     norms: Float[Array, 'L1 n C'], weights: Weights, choice: Int[Array, ' L'], limit: Int[Array, ''],
+                     between: Any) -> tuple[Planes, Float[Array, '2 C'], Weights]:
     def layer(step: jax.Array, carry: Any) -> Any:
       i = limit - 1 - step
       gradient, to_norm, gradients, between = carry
@@ -194,6 +197,11 @@ class ChannelwiseChain(StackedChain):
     norm = jnp.concatenate([form, jnp.stack([moments['mean'], inverse])])
     assert len(norm) == len(NORM)
     return norm, after
+
+
+def _totals(z: Planes) -> list[Float[Array, ' C']]:
+  wide = z.astype(jnp.float32)
+  return sums(wide, wide * wide)
 
 
 def _norm_gradients(to_norm: Float[Array, '2 C']) -> Weights:

@@ -272,8 +272,10 @@ def to_planes(images: Float[Array, 'B H W C'], dtype: Any) -> Planes:
 
 
 def head(weights: Weights, pooled: Float[Array, 'C B']) -> Float[Array, 'classes B']:
+  """Returns the logits."""
   return weights['kernel'].T @ pooled + weights['bias'][:, None]
 
 
 def kernels_of(weights: Weights) -> Weights:
+  """Returns a layer's weights without those of its norm."""
   return {name: x for name, x in weights.items() if name not in ('scale', 'bias')}
