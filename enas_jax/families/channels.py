@@ -27,22 +27,23 @@ class Layer(NamedTuple):
 
   Attributes:
     stack: planes of several layers.
-    index: which of them.
+    at: which of them.
     norm: their batch norm, the numbers of `NORM` a channel.
   """
 
   stack: Float[Array, 'L C H W B']
-  index: Int[Array, '']
+  at: Int[Array, '']
   norm: Float[Array, 'n C']
 
   @property
   def shape(self) -> tuple[int, int, int, int]:
     """Channels, height, width and images."""
-    return self.stack.shape[1:]
+    _, channels, height, width, batch = self.stack.shape
+    return channels, height, width, batch
 
   def raw(self) -> Planes:
     """Returns all channels as they were before the norm."""
-    return jax.lax.dynamic_index_in_dim(self.stack, self.index, 0, keepdims=False)
+    return jax.lax.dynamic_index_in_dim(self.stack, self.at, 0, keepdims=False)
 
   def planes(self) -> Planes:
     """Returns all channels, normalised."""
@@ -50,7 +51,7 @@ class Layer(NamedTuple):
 
   def channel(self, c: jax.Array) -> Layer:
     """Returns one channel as a layer."""
-    own = jax.lax.dynamic_slice(self.stack, (self.index, c, 0, 0, 0), (1, 1, *self.stack.shape[2:]))
+    own = jax.lax.dynamic_slice(self.stack, (self.at, c, 0, 0, 0), (1, 1, *self.stack.shape[2:]))
     return Layer(own, jnp.int32(0), jax.lax.dynamic_slice_in_dim(self.norm, c, 1, 1))
 
 

@@ -44,7 +44,7 @@ def test_a_depthwise_layer_and_its_gradient(stride, size, side):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('others', [[], [ChainArchitecture.uniform(7, 3, 1 - SEPARABLE, 5)]], ids=['separable', 'mixed'])
+@pytest.mark.parametrize('others', [[], [ChainArchitecture.uniform(7, 4, 1 - SEPARABLE, 5)]], ids=['separable', 'mixed'])
 def test_a_chain_and_its_gradient(others, monkeypatch):
   """One step of training and a score, in both forms: large planes take the one, small ones the other."""
   architectures = [ChainArchitecture.uniform(8, 4, SEPARABLE, 3), *others]

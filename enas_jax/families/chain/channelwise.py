@@ -26,7 +26,9 @@ from enas_jax.families.planes import Planes, barrier, product, sums
 from enas_jax.spaces.chain import SEPARABLE
 from enas_jax.training.family import Mode
 
-PLANE_BYTES = 2**17  # From such planes of the images on; measured (benchmarks/README.md). The default search's have 100 KB.
+# From such planes of the images and such a width on. Less was not measured (benchmarks/README.md), and keeps its results to the
+# last bit. The default search's planes have 100 KB.
+PLANE_BYTES, LEAST_WIDTH = 2**17, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +104,8 @@ class ChannelwiseChain(StackedChain):
 
   def _large(self, shape: tuple[int, ...]) -> bool:
     batch, height, width, _ = shape
-    return batch * height * width * jnp.dtype(self.dtype).itemsize >= PLANE_BYTES
+    size = batch * height * width * jnp.dtype(self.dtype).itemsize
+    return size >= PLANE_BYTES and self.capacity.width >= LEAST_WIDTH
 
   def _layer(self, site: str, before: Layer, weights: Weights, choice: Int[Array, ''],
              memory: Any) -> tuple[Float[Array, 'D h w B'], Any]:
