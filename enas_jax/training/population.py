@@ -101,7 +101,7 @@ class PopulationProgram(Generic[A]):
     self.memory_bytes = self.member_bytes + program_bytes(self.compiled)
 
   def traced(self) -> jax.stages.Traced:
-    """Returns what `advance` compiles, traced; it can be lowered for other platforms than the one at hand, too."""
+    """Returns what `advance` runs, traced: it can be lowered for other platforms, too."""
     advance = self._over_devices(self._advance, self.members, self._control(), arrays=True)
     return jax.jit(advance, donate_argnums=0).trace(self.members, self._control(), self._arrays)
 
@@ -134,7 +134,6 @@ class PopulationProgram(Generic[A]):
     def take(x: jax.Array) -> np.ndarray:
       shard = next(s for s in x.addressable_shards if slot in range(*s.index[0].indices(self.layout.total)))
       return np.array(np.asarray(shard.data)[slot % self.layout.slots])  # A copy: a view would keep all slots alive.
-
     return jax.tree.map(take, self.members)
 
   def new_member(self, architecture: A, state: TrainState, tally: Tally | None = None) -> Member:
@@ -238,8 +237,7 @@ class PopulationProgram(Generic[A]):
     """Trains on batches `first` to `end` of `size` images, and scores on `end` to `last`; in one loop, with the layers once.
 
     Args:
-      state, tally: of the candidate.
-      settings: what stays the same in all batches.
+      state, tally, settings: of the candidate; the settings are the same in all batches.
       first, end, last: numbers of batches, int32 []. If `last` is `end` itself, nothing is scored.
       crop: the shape of the images that are trained on; None: nothing is.
       size: images a batch; None: the program's.

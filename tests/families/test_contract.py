@@ -65,6 +65,10 @@ FAMILIES = {  # How the family is made, its space, and requests that share a pro
              [line(0, width=2), line(1, width=4), line(0, width=1, epochs=1), line(2, width=3, learning_rate=0.02)]),
 }
 every_family = pytest.mark.parametrize(('make', 'space', 'requests'), FAMILIES.values(), ids=FAMILIES)
+LARGE = ('nats_size', 'nasbench_macro', 'nasbench101', 'darts')  # Half a minute of compiling: on one Python.
+every_family_compiled = pytest.mark.parametrize(('make', 'space', 'requests'), [
+    pytest.param(*row, marks=[pytest.mark.slow, pytest.mark.once] if name in LARGE else []) for name, row in FAMILIES.items()
+], ids=FAMILIES)
 
 
 def batch(task, size=6):
@@ -136,7 +140,7 @@ def assert_close(one, other):
     np.testing.assert_allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-@every_family
+@every_family_compiled
 def test_padded_and_in_its_own_size_it_computes_what_the_module_computes(make, space, requests, data):
   family, task = make(data), data.task
   for request in requests[:2]:
@@ -161,7 +165,7 @@ def test_weights_and_plans_have_one_shape_for_all_and_come_back(make, space, req
   assert hash(network) == hash(family.network(capacity, dtype=jnp.float32, lowering='shifts', masked=False, axis=None))
 
 
-@every_family
+@every_family_compiled
 def test_together_or_alone_and_in_any_order_the_bits_are_the_same(make, space, requests, data):
   family = make(data)
   assert len({family.capacity(r.architecture) for r in requests}) == 1

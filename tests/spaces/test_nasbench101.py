@@ -2,7 +2,6 @@
 import functools
 import itertools
 import pathlib
-import sys
 
 import numpy as np
 import pytest
@@ -100,8 +99,8 @@ def test_cells_are_written_as_in_the_official_files():
     assert SPACE.num_params(SPACE.from_string(text), CIFAR10) == params
 
 
+@pytest.mark.once
 @pytest.mark.slow  # Half a minute of MD5.
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason='plain Python, run on the oldest one alone')
 def test_the_official_hash_tells_all_cells_apart():
   hashes = {
       module_hash(matrix[:size, :size].tolist(), [LABELS[code] for code in codes[:size]])
@@ -110,7 +109,7 @@ def test_the_official_hash_tells_all_cells_apart():
 
 
 @pytest.mark.skipif(not SUBSET.exists(), reason=f'the measured cells are not at {SUBSET}')
-@pytest.mark.parametrize('step', [10, pytest.param(1, marks=pytest.mark.slow)])  # All: ten seconds.
+@pytest.mark.parametrize('step', [10, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.once])])  # All: ten seconds.
 def test_hashes_and_parameters_are_the_measured_ones(step):
   with np.load(SUBSET) as archive:
     data = {name: archive[name][::step] for name in ('adj', 'ops', 'n_vertices', 'hash', 'params')}
