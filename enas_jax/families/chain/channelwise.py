@@ -105,7 +105,8 @@ class ChannelwiseChain(StackedChain):
   def _large(self, shape: tuple[int, ...]) -> bool:
     batch, height, width, _ = shape
     size = batch * height * width * jnp.dtype(self.dtype).itemsize
-    return size >= PLANE_BYTES and self.capacity.width >= LEAST_WIDTH
+    separable = any(operation == SEPARABLE for operation, _ in self.capacity.branches)  # Others gain nothing.
+    return separable and size >= PLANE_BYTES and self.capacity.width >= LEAST_WIDTH
 
   def _layer(self, site: str, before: Layer, weights: Weights, choice: Int[Array, ''],
              memory: Any) -> tuple[Float[Array, 'D h w B'], Any]:
