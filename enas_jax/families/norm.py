@@ -6,6 +6,7 @@ factor and a summand a channel.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -40,9 +41,14 @@ class BatchNorm:
     The affine form is that of the batch's moments in training, else of the running ones.
     """
     wide = z.astype(jnp.float32)
-    total, squares = self.total(sums(wide, wide * wide))
-    mean = total / self.count(z)
-    moments = {'mean': mean, 'var': jnp.maximum(squares / self.count(z) - mean * mean, 0)}
+    return self.of_sums(weights, running, self.total(sums(wide, wide * wide)), self.count(z), training)
+
+  def of_sums(self, weights: Weights, running: Weights, totals: Sequence[Float[Array, ' C']], count: int,
+              training: jax.Array | bool) -> tuple[Affine, Weights, Weights]:
+    """Returns what `affine` does, from the sums of `count` numbers a channel and of their squares."""
+    total, squares = totals
+    mean = total / count
+    moments = {'mean': mean, 'var': jnp.maximum(squares / count - mean * mean, 0)}
     moved = jax.tree.map(lambda a, b: self.momentum * a + (1 - self.momentum) * b, running, moments)
     used, after = (jax.tree.map(lambda a, b: jnp.where(training, a, b), new, running) for new in (moments, moved))
     return self.form(weights, used), moments, after

@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from enas_jax.families.chain.channelwise import ChannelwiseChain
 from enas_jax.families.chain.network import StackedChain
 from enas_jax.families.chain.packing import Packing, plan_packing, step_seconds
 from enas_jax.families.chain.weights import Capacity
@@ -50,7 +51,9 @@ class ChainFamily:
 
   def network(self, capacity: Capacity, *, dtype: Any, lowering: str, masked: bool, axis: str | None) -> StackedChain:
     """Returns the network of a capacity."""
-    return StackedChain(capacity, dtype, lowering, masked=masked, axis=axis)
+    alone_on_a_cpu = self.platform == 'cpu' and lowering == 'shifts' and not masked and axis is None
+    form = ChannelwiseChain if alone_on_a_cpu else StackedChain
+    return form(capacity, dtype, lowering, masked=masked, axis=axis)
 
 
 def make(space: ChainSpace, task: Task, *, batch_size: int, steps: int, platform: str) -> ChainFamily:

@@ -48,8 +48,10 @@ class Forward(NamedTuple):
   kept: dict[str, Any]
 
   @property
-  def scratch(self) -> dict[str, jax.Array]:
+  def scratch(self) -> dict[str, Any]:
     """The memory that the pass was given, for the next."""
+    if 'inputs' in self.kept:
+      return {name: self.kept[name] for name in ('inputs', 'between')}
     return {site: self.kept[site][0] for site in BODIES}
 
 
@@ -116,7 +118,7 @@ class StackedChain:
     Which of the two is data, so that a program holds the layers once for both.
     """
     training = mode.training
-    z = self._stem(_planes(images, self.dtype), params['stem'])
+    z = self._stem(to_planes(images, self.dtype), params['stem'])
     affine, moments, stem_stats = self._norm.affine(params['stem_norm'], stats['stem_norm'], z, training)
     kept: dict[str, Any] = {'stem': (z, moments)}
     new_stats = {'stem_norm': stem_stats}
@@ -133,7 +135,7 @@ class StackedChain:
         kept[site] = before, z, moments
     pooled = z.astype(jnp.float32).mean((1, 2)) * affine[0][:, None] + affine[1][:, None]
     kept['head'] = z.shape
-    return Forward(_head(params['head'], pooled), new_stats, pooled, kept)
+    return Forward(head(params['head'], pooled), new_stats, pooled, kept)
 
   def backward(self, params: Weights, candidate: Plan, limits: Int[Array, ' 3'], images: Float[Array, 'B H W C'],
                labels: Int[Array, ' B'], forward: Forward) -> tuple[Float[Array, ''], Weights]:
@@ -143,7 +145,7 @@ class StackedChain:
     """
     loss, to_logits = self._loss(forward.logits, labels)
     gradients: Weights = {}
-    gradients['head'], to_pooled = jax.vjp(_head, params['head'], forward.pooled)[1](to_logits)
+    gradients['head'], to_pooled = jax.vjp(head, params['head'], forward.pooled)[1](to_logits)
     shape = forward.kept['head']
     gradient = jnp.broadcast_to((to_pooled / (shape[1] * shape[2]))[:, None, None, :], shape).astype(self.dtype)
     for site in reversed(SITES):
@@ -157,7 +159,7 @@ class StackedChain:
         gradient, gradients[site] = self._backward(site, gradient, after, moments, z, affine, weights, choice)
     z, moments = forward.kept['stem']
     gradient, gradients['stem_norm'] = self._norm.pull(params['stem_norm'], z, moments, gradient)
-    gradients['stem'] = jax.vjp(functools.partial(self._stem, _planes(images, self.dtype)), params['stem'])[1](gradient)[0]
+    gradients['stem'] = jax.vjp(functools.partial(self._stem, to_planes(images, self.dtype)), params['stem'])[1](gradient)[0]
     return self._norm.total(loss), self._norm.total(gradients)
 
   def correct(self, forward: Forward, labels: Int[Array, ' B']) -> Int[Array, '']:
@@ -169,18 +171,21 @@ class StackedChain:
 
   def _branches(self, site: str) -> list[Callable[[Planes, Weights], jax.Array]]:
     """Returns what a layer may do between ReLU and batch norm: a function for each of the capacity's branches."""
+    return [functools.partial(self._branch, site, operation, size) for operation, size in self.capacity.branches]
+
+  def _branch(self, site: str, operation: int, size: int, planes: Planes, kernels: Weights) -> Float[Array, 'D h w B']:
     stride = 2 if site in (DOUBLE1, DOUBLE2) else 1
+    kernels = self._cut(size, kernels)
+    if operation == SEPARABLE:
+      return barrier(pointwise(depthwise(planes, kernels['depthwise'], stride, self.lowering), kernels['pointwise']))
+    return barrier(convolution(planes, kernels['convolution'], stride, self.lowering))
 
-    def branch(operation: int, size: int, planes: Planes, kernels: Weights) -> Float[Array, 'D h w B']:
-      margin = (self.capacity.kernel - size) // 2
-      inner = slice(margin, margin + size)
-      kernels = jax.tree.map(lambda x: x.astype(self.dtype), kernels)
-      if operation == SEPARABLE:
-        kernel = kernels['depthwise'][inner, inner]
-        return barrier(pointwise(depthwise(planes, kernel, stride, self.lowering), kernels['pointwise']))
-      return barrier(convolution(planes, kernels['convolution'][inner, inner], stride, self.lowering))
-
-    return [functools.partial(branch, operation, size) for operation, size in self.capacity.branches]
+  def _cut(self, size: int, kernels: Weights) -> Weights:
+    """Returns a layer's kernels in the type of the planes, cut to a branch's size."""
+    margin = (self.capacity.kernel - size) // 2
+    inner = slice(margin, margin + size)
+    kernels = jax.tree.map(lambda x: x.astype(self.dtype), kernels)
+    return {name: x if name == 'pointwise' else x[inner, inner] for name, x in kernels.items()}
 
   def _forward(self, site: str, z: Planes, affine: Float[Array, '2 C'], weights: Weights,
                choice: Int[Array, '']) -> Float[Array, 'D h w B']:
@@ -188,7 +193,7 @@ class StackedChain:
     def run(branch: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
       return lambda z, affine, kernels: branch(jnp.maximum(apply(affine, z), 0), kernels)
 
-    return switch(choice, [run(b) for b in self._branches(site)], z, affine, _kernels(weights))
+    return switch(choice, [run(b) for b in self._branches(site)], z, affine, kernels_of(weights))
 
   def _backward(self, site: str, gradient: Float[Array, 'D h w B'], after: Float[Array, 'D h w B'], moments: Weights, z: Planes,
                 affine: Float[Array, '2 C'], weights: Weights, choice: Int[Array, '']) -> tuple[Planes, Weights]:
@@ -202,7 +207,7 @@ class StackedChain:
         return barrier(jnp.where(y > 0, to_planes, 0)), to_kernels
       return pull
 
-    gradient, kernels = switch(choice, [run(b) for b in self._branches(site)], gradient, z, affine, _kernels(weights))
+    gradient, kernels = switch(choice, [run(b) for b in self._branches(site)], gradient, z, affine, kernels_of(weights))
     return gradient, {**kernels, **norm}
 
   def _stage(self, site: str, z: Planes, affine: Float[Array, '2 C'], weights: Weights, running: Weights,
@@ -261,14 +266,16 @@ class StackedChain:
     return -jnp.where(one_hot, log_likelihood, 0).sum() / batch, (jnp.exp(log_likelihood) - one_hot) / batch
 
 
-def _planes(images: Float[Array, 'B H W C'], dtype: Any) -> Planes:
+def to_planes(images: Float[Array, 'B H W C'], dtype: Any) -> Planes:
   """Returns images as planes."""
   return barrier(images.transpose(3, 1, 2, 0).astype(dtype))
 
 
-def _head(weights: Weights, pooled: Float[Array, 'C B']) -> Float[Array, 'classes B']:
+def head(weights: Weights, pooled: Float[Array, 'C B']) -> Float[Array, 'classes B']:
+  """Returns the logits."""
   return weights['kernel'].T @ pooled + weights['bias'][:, None]
 
 
-def _kernels(weights: Weights) -> Weights:
+def kernels_of(weights: Weights) -> Weights:
+  """Returns a layer's weights without those of its norm."""
   return {name: x for name, x in weights.items() if name not in ('scale', 'bias')}
