@@ -49,6 +49,7 @@ def own_cache(undisturbed, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.usefixtures('own_cache')
 def test_kill_at_random_moments(undisturbed, runner, tmp_path):
   """Each moment is an event of the whole run (a start, a candidate, an epoch) and a random time after it."""

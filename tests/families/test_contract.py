@@ -140,10 +140,14 @@ def assert_close(one, other):
     np.testing.assert_allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE)
 
 
+def family_is_large(requests):
+  return any(requests is FAMILIES[name][2] for name in LARGE)
+
+
 @every_family_compiled
 def test_padded_and_in_its_own_size_it_computes_what_the_module_computes(make, space, requests, data):
   family, task = make(data), data.task
-  for request in requests[:2]:
+  for request in requests[:1 if family_is_large(requests) else 2]:
     architecture = request.architecture
     for capacity in {family.capacity(architecture), family.own_capacity(architecture)}:
       network = family.network(capacity, dtype=jnp.float32, lowering='shifts', masked=False, axis=None)
@@ -202,6 +206,7 @@ def test_a_space_has_one_family(user_error):
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize('name', ['line', 'nasbench201'])
 def test_they_run_side_by_side_too(name, data, monkeypatch):
   """Under vmap, as on accelerators."""
