@@ -29,7 +29,7 @@ from enas_jax.networks import build
 from enas_jax.spaces import make
 from enas_jax.training import population
 from enas_jax.training.layout import CPU_OPTIONS, Layout
-from enas_jax.training.module_program import _training_logits
+from enas_jax.training.module_program import training_logits
 from enas_jax.training.state import Hyperparameters, TrainingData, optimizer
 
 SHOWN, MOVE = (1, 2, 5, 10, 20, 50, 100), 6e-8
@@ -64,7 +64,7 @@ def by_module(architecture, part, weights, hyperparameters, steps, dtype):
     def loss_of(params):
       model = nnx.merge(graph, params, stats, copy=True)
       model.train()
-      heads = _training_logits(model, inputs, key=jax.random.key(0), progress=0.0)
+      heads = training_logits(model, inputs, key=jax.random.key(0), progress=0.0)
       loss = sum(weight * optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() for weight, logits in heads)
       return loss, nnx.state(model, nnx.BatchStat)
 
@@ -93,10 +93,8 @@ def by_program(architecture, part, weights, hyperparameters, steps, family, opti
     program = population.PopulationProgram(
         network, part, batch_size=part.train_size, keep_last_batch=False, layout=Layout(tuple(jax.devices()[:1])))
   program.insert({0: program.new_member(architecture, program.pack(architecture, *weights))})
-  idle = program._control()
-  given = [None if like is None else np.full(1, x, np.float32)
-           for x, like in zip(hyperparameters, idle.hyperparameters, strict=True)]
-  control = idle._replace(steps=np.ones(1, np.int32), hyperparameters=Hyperparameters(*given))
+  given = Hyperparameters(*(np.full(1, x, np.float32) for x in hyperparameters))
+  control = program._control()._replace(steps=np.ones(1, np.int32), hyperparameters=given)
   for epoch in range(steps):
     control = program.put(control._replace(epoch=np.full(1, epoch, np.int32)))
     start = time.process_time()

@@ -24,12 +24,12 @@ from enas_jax.families.planes import Planes, barrier, convolution, pointwise
 from enas_jax.families.tape import Operation, Program, Registers, Step, Tape
 from enas_jax.networks.layers import EPSILON, MOMENTUM
 from enas_jax.training.family import A, Limits, Mode, Weights
+from enas_jax.training.layout import ACCELERATOR_SLOTS
 from enas_jax.types import Task
 
 Steps = Mapping[str, Sequence[Step]]  # Instructions by tape.
 C = TypeVar('C', bound=Hashable)
 STATISTICS = ('scale', 'bias', 'mean', 'var')
-SLOTS = 16  # Candidates side by side on an accelerator, to weigh that against candidates in turn.
 
 
 class Spec(NamedTuple):
@@ -206,7 +206,8 @@ class CellFamily(Generic[A, C]):
 
   Attributes:
     make: makes the network of a capacity, with some architecture that it holds.
-    shared, own: the capacity of a candidate's program, and the least that holds it.
+    shared, own: give the capacity of a candidate's program, and the least that holds it.
+    some: gives some architecture that a capacity holds.
     task: image shape and number of classes.
     batch_size: images a step, to weigh side by side against in turn.
     platform: whose rates of cost hold, as JAX names it.
@@ -250,8 +251,8 @@ class CellFamily(Generic[A, C]):
       together.append(Work(spec.length * positions * sum(macs), spec.length * planes * len(macs), spec.length))
     in_turn, at_once = (Work(*map(sum, zip(fixed, *parts, strict=True))) for parts in (alone, together))
     own = rates(self.platform)
-    spread = Work(SLOTS * at_once.macs, SLOTS * at_once.elements, at_once.layers)
-    return step_seconds(*spread, self.batch_size, own) < SLOTS * step_seconds(*in_turn, self.batch_size, own)
+    spread = Work(ACCELERATOR_SLOTS * at_once.macs, ACCELERATOR_SLOTS * at_once.elements, at_once.layers)
+    return step_seconds(*spread, self.batch_size, own) < ACCELERATOR_SLOTS * step_seconds(*in_turn, self.batch_size, own)
 
   def network(self, capacity: C, *, dtype: Any, lowering: str, masked: bool, axis: str | None) -> CellNetwork[A, C]:
     """Returns the network of a capacity."""

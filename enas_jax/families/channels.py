@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from enas_jax.families import planes
-from enas_jax.families.planes import Planes, Strided, barrier, column, sums
+from enas_jax.families.norm import apply, back, totals
+from enas_jax.families.planes import Planes, Strided, barrier, sums
 
 NORM = ('factor', 'summand', 'mean', 'inverse')  # A normalised number is factor * z + summand; inverse: of the deviation.
 
@@ -47,7 +48,7 @@ class Layer(NamedTuple):
 
   def planes(self) -> Planes:
     """Returns all channels, normalised."""
-    return _normalised(self.raw(), self.norm)
+    return apply(self.norm[:2], self.raw())
 
   def channel(self, c: jax.Array) -> Layer:
     """Returns one channel as a layer."""
@@ -118,27 +119,20 @@ def keep(stack: Float[Array, 'L C H W B'], index: Int[Array, ''],
          z: Planes) -> tuple[Float[Array, 'L C H W B'], list[Float[Array, ' C']]]:
   """Puts planes into a stack, and sums each channel and its squares while it is in the cache."""
   def one(c: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    stack, *totals = carry
+    stack, *both = carry
     channel = jax.lax.dynamic_slice_in_dim(z, c, 1, 0)
-    wide = channel.astype(jnp.float32)
-    totals = [_put(total, x, c) for total, x in zip(totals, sums(wide, wide * wide), strict=True)]
-    return jax.lax.dynamic_update_slice(stack, channel[None], (index, c, 0, 0, 0)), *totals
+    both = [_put(total, x, c) for total, x in zip(both, totals(channel), strict=True)]
+    return jax.lax.dynamic_update_slice(stack, channel[None], (index, c, 0, 0, 0)), *both
 
-  stack, *totals = jax.lax.fori_loop(0, len(z), one, (stack, *[jnp.zeros(len(z))] * 2))
-  return stack, totals
+  stack, *both = jax.lax.fori_loop(0, len(z), one, (stack, *[jnp.zeros(len(z))] * 2))
+  return stack, both
 
 
 def norm_backward(layer: Layer, gradient: Planes) -> tuple[Planes, Float[Array, '2 C']]:
   """Takes the gradient of normalised planes to that of the planes before, and of the norm's scale and bias."""
-  wide, (factor, _, mean, inverse) = gradient.astype(jnp.float32), layer.norm
-  normalised = (layer.raw().astype(jnp.float32) - column(mean)) * column(inverse)
-  to_norm = sums(wide * normalised, wide)
-  scale, bias = (column(x / gradient[0].size) for x in to_norm)
-  return (column(factor) * (wide - bias - normalised * scale)).astype(gradient.dtype), jnp.stack(to_norm)
-
-
-def _normalised(z: Planes, norm: Float[Array, 'n C']) -> Planes:
-  return (z.astype(jnp.float32) * column(norm[0]) + column(norm[1])).astype(z.dtype)
+  factor, _, mean, inverse = layer.norm
+  to_z, scale, bias = back(layer.raw(), gradient, factor, mean, inverse, gradient[0].size, lambda both: both)
+  return to_z, jnp.stack([scale, bias])
 
 
 def _margins(layer: Layer, by: int) -> Float[Array, '1 Hp Wp B']:

@@ -6,7 +6,7 @@ factor and a summand a channel.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -40,13 +40,12 @@ class BatchNorm:
 
     The affine form is that of the batch's moments in training, else of the running ones.
     """
-    wide = z.astype(jnp.float32)
-    return self.of_sums(weights, running, self.total(sums(wide, wide * wide)), self.count(z), training)
+    return self.of_sums(weights, running, self.total(totals(z)), self.count(z), training)
 
-  def of_sums(self, weights: Weights, running: Weights, totals: Sequence[Float[Array, ' C']], count: int,
+  def of_sums(self, weights: Weights, running: Weights, both: Sequence[Float[Array, ' C']], count: int,
               training: jax.Array | bool) -> tuple[Affine, Weights, Weights]:
-    """Returns what `affine` does, from the sums of `count` numbers a channel and of their squares."""
-    total, squares = totals
+    """Returns what `affine` does, from `both` sums: of `count` numbers a channel, and of their squares."""
+    total, squares = both
     mean = total / count
     moments = {'mean': mean, 'var': jnp.maximum(squares / count - mean * mean, 0)}
     moved = jax.tree.map(lambda a, b: self.momentum * a + (1 - self.momentum) * b, running, moments)
@@ -61,12 +60,8 @@ class BatchNorm:
   def pull(self, weights: Weights, z: Planes, moments: Weights, gradient: Planes) -> tuple[Planes, Weights]:
     """Takes the gradient of the normalised planes to that of z, and of scale and bias (this device's part of them)."""
     inverse = jax.lax.rsqrt(moments['var'] + self.epsilon)
-    wide = gradient.astype(jnp.float32)
-    normalised = (z.astype(jnp.float32) - column(moments['mean'])) * column(inverse)
-    scale, bias = sums(wide * normalised, wide)
-    of_all = [column(x / self.count(z)) for x in self.total([scale, bias])]
-    to_z = column(weights['scale'] * inverse) * (wide - of_all[1] - normalised * of_all[0])
-    return barrier(to_z.astype(z.dtype)), {'scale': scale, 'bias': bias}
+    to_z, scale, bias = back(z, gradient, weights['scale'] * inverse, moments['mean'], inverse, self.count(z), self.total)
+    return barrier(to_z), {'scale': scale, 'bias': bias}
 
   def __call__(self, weights: Weights, running: Weights, z: Planes, training: jax.Array | bool) -> tuple[Planes, Weights]:
     """Returns normalised planes and the running statistics after them, for use under automatic differentiation."""
@@ -94,6 +89,32 @@ class BatchNorm:
   def total(self, tree: Any) -> Any:
     """Returns sums over the devices that share a batch."""
     return tree if self.axis is None else jax.lax.psum(tree, self.axis)
+
+
+def totals(z: Planes) -> list[Float[Array, ' C']]:
+  """Sums each channel's numbers, and their squares, in float32."""
+  wide = z.astype(jnp.float32)
+  return sums(wide, wide * wide)
+
+
+def back(z: Planes, gradient: Planes, factor: Float[Array, ' C'], mean: Float[Array, ' C'], inverse: Float[Array, ' C'],
+         count: int, total: Callable[[Any], Any]) -> tuple[Planes, Float[Array, ' C'], Float[Array, ' C']]:
+  """Takes the gradient of normalised planes to that of the planes before, and of scale and bias.
+
+  Args:
+    z: the planes before.
+    gradient: of the normalised ones.
+    factor: the scale times `inverse`.
+    mean, inverse: of the batch: the mean, and the inverse of the deviation.
+    count: how many numbers a channel has, on all devices.
+    total: sums over the devices that share a batch.
+  """
+  wide = gradient.astype(jnp.float32)
+  normalised = (z.astype(jnp.float32) - column(mean)) * column(inverse)
+  scale, bias = sums(wide * normalised, wide)
+  of_all = [column(x / count) for x in total([scale, bias])]
+  to_z = column(factor) * (wide - of_all[1] - normalised * of_all[0])
+  return to_z.astype(z.dtype), scale, bias
 
 
 def apply(form: Affine, z: Planes) -> Planes:

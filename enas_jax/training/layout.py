@@ -22,6 +22,7 @@ CPU_OPTIONS: dict[str, str | bool] = {
     'xla_cpu_fast_math_honor_nans': True,
     'xla_cpu_fast_math_honor_infs': True,
 }
+ACCELERATOR_SLOTS = 16  # Candidates side by side on an accelerator, unless told otherwise.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Execution:
     given = {
         'devices': tuple(jax.local_devices()), 'dtype': jnp.float32 if cpu else jnp.bfloat16, 'vmapped': not cpu,
         'shared_batches': not cpu, **settings}
-    return cls(slots=slots or (1 if cpu else 16), **given)
+    return cls(slots=slots or (1 if cpu else ACCELERATOR_SLOTS), **given)
 
   @property
   def platform(self) -> str:

@@ -103,7 +103,7 @@ class ModuleProgram:
     def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array]]:
       model = nnx.merge(self.graph, params, state.stats, copy=True)
       model.train()
-      heads = _training_logits(model, inputs, key=jax.random.fold_in(key, NOISE), progress=hyperparameters.progress)
+      heads = training_logits(model, inputs, key=jax.random.fold_in(key, NOISE), progress=hyperparameters.progress)
       loss = sum(weight * optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() for weight, logits in heads)
       return loss, (nnx.state(model, nnx.BatchStat), (heads[0][1].argmax(-1) == labels).sum())
 
@@ -122,7 +122,7 @@ class ModuleProgram:
     return (model(normalise(images, arrays.mean, arrays.std)).argmax(-1) == labels).sum()
 
 
-def _training_logits(model: Any, inputs: jax.Array, *, key: jax.Array, progress: Any) -> Sequence[tuple[float, jax.Array]]:
+def training_logits(model: Any, inputs: jax.Array, *, key: jax.Array, progress: Any) -> Sequence[tuple[float, jax.Array]]:
   """Returns weights and logits whose cross entropies are summed: those of the module's own hook (networks/), or its output."""
   if hasattr(model, 'training_logits'):
     return model.training_logits(inputs, key=key, progress=progress)

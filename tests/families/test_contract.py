@@ -26,7 +26,7 @@ from enas_jax.spaces import (
 )
 from enas_jax.training.family import Mode
 from enas_jax.training.layout import Execution
-from enas_jax.training.module_program import _training_logits
+from enas_jax.training.module_program import training_logits
 from enas_jax.training.slots_engine import SlotsEngine
 from enas_jax.types import Request, Schedule
 
@@ -99,7 +99,7 @@ def by_module(architecture, task):
     def loss_of(params):
       model = nnx.merge(graph, params, stats, copy=True)
       model.train()
-      heads = _training_logits(model, images, key=KEY, progress=PROGRESS)
+      heads = training_logits(model, images, key=KEY, progress=PROGRESS)
       loss = sum(weight * optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() for weight, logits in heads)
       return loss, ((heads[0][1].argmax(-1) == labels).sum(), nnx.state(model, nnx.BatchStat))
 

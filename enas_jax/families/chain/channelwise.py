@@ -19,10 +19,11 @@ from jaxtyping import Array, Float, Int
 
 from enas_jax.families import channels
 from enas_jax.families.chain.network import Forward, StackedChain, head, kernels_of, to_planes
-from enas_jax.families.chain.weights import BODIES, DOUBLE1, DOUBLE2, SITES, Plan, Weights
+from enas_jax.families.chain.weights import BODIES, SITES, Plan, Weights, stride
 from enas_jax.families.channels import NORM, Layer
 from enas_jax.families.loops import at, put, switch
-from enas_jax.families.planes import Planes, barrier, product, sums
+from enas_jax.families.norm import totals
+from enas_jax.families.planes import Planes, barrier, product
 from enas_jax.spaces.chain import SEPARABLE
 from enas_jax.training.family import Mode
 
@@ -44,7 +45,7 @@ class ChannelwiseChain(StackedChain):
     between = {}
     batch, height, width, _ = shape
     for site in SITES:
-      height, width = -(-height // _stride(site)), -(-width // _stride(site))
+      height, width = -(-height // stride(site)), -(-width // stride(site))
       between[site] = jnp.zeros((self.capacity.channels(site)[0], height, width, batch), self.dtype) if alone else None
     return {'inputs': inputs, 'between': between}
 
@@ -54,7 +55,7 @@ class ChannelwiseChain(StackedChain):
     if not self._large(images.shape):
       return super().forward(params, stats, candidate, limits, images, scratch, mode)
     z = self._stem(to_planes(images, self.dtype), params['stem'])
-    norm, after = self._normed(params['stem_norm'], stats['stem_norm'], z, sums(z, z * z), mode.training)
+    norm, after = self._normed(params['stem_norm'], stats['stem_norm'], z, totals(z), mode.training)
     layer = Layer(z[None], jnp.int32(0), norm)
     kept: dict[str, Any] = {'stem': layer, 'inputs': {}, 'between': {}, 'norms': {}}
     new_stats = {'stem_norm': after}
@@ -69,11 +70,12 @@ class ChannelwiseChain(StackedChain):
       else:
         kept[site] = layer
         z, kept['between'][site] = self._layer(site, layer, weights, choice, scratch['between'][site])
-        norm, new_stats[site] = self._normed(weights, running, z, sums(z, z * z), mode.training)
+        norm, new_stats[site] = self._normed(weights, running, z, totals(z), mode.training)
         layer = Layer(z[None], jnp.int32(0), norm)
     pooled = layer.raw().astype(jnp.float32).mean((1, 2)) * layer.norm[0][:, None] + layer.norm[1][:, None]
     kept['head'] = layer
-    return Forward(head(params['head'], pooled), new_stats, pooled, kept)
+    memory = {name: kept[name] for name in ('inputs', 'between')}
+    return Forward(head(params['head'], pooled), new_stats, pooled, kept, memory)
 
   def backward(self, params: Weights, candidate: Plan, limits: Int[Array, ' 3'], images: Float[Array, 'B H W C'],
                labels: Int[Array, ' B'], forward: Forward) -> tuple[Float[Array, ''], Weights]:
@@ -114,7 +116,7 @@ class ChannelwiseChain(StackedChain):
     def run(operation: int, size: int) -> Callable[..., Any]:
       def separable(before: Layer, kernels: Weights, memory: Any) -> Any:
         kernels = self._cut(size, kernels)
-        between = channels.depthwise(before, kernels['depthwise'], _stride(site), memory)
+        between = channels.depthwise(before, kernels['depthwise'], stride(site), memory)
         return barrier(product(kernels['pointwise'], between)), None if memory is None else between
 
       def whole(before: Layer, kernels: Weights, memory: Any) -> Any:
@@ -136,14 +138,14 @@ class ChannelwiseChain(StackedChain):
         kernels, to_all = jax.vjp(functools.partial(self._cut, size), kernels)
         between = memory
         if memory is None or again:
-          between = channels.depthwise(before, kernels['depthwise'], _stride(site), memory)
+          between = channels.depthwise(before, kernels['depthwise'], stride(site), memory)
         flat = gradient.reshape(len(gradient), -1)
         to_pointwise = flat @ between.reshape(len(between), -1).T
         to_between = product(kernels['pointwise'].T, gradient)
         gradient, to_between, to_pointwise = barrier((gradient, to_between, to_pointwise))
         free = [x for x in (gradient, to_between) if x.shape == before.shape]
         gradient, to_norm, to_depthwise = channels.depthwise_backward(
-            before, kernels['depthwise'], _stride(site), to_between, free[0] if free else None)
+            before, kernels['depthwise'], stride(site), to_between, free[0] if free else None)
         own = {'depthwise': to_depthwise, 'pointwise': to_pointwise}
         kernels = to_all({name: own.get(name, jnp.zeros_like(x)) for name, x in kernels.items()})[0]
         return gradient, to_norm, kernels, None if memory is None else between
@@ -170,8 +172,8 @@ class ChannelwiseChain(StackedChain):
       inputs, norms, running, between = carry
       own = at(weights, i)
       z, between = self._layer(site, Layer(inputs, i, at(norms, i)), own, choice[i], between)
-      inputs, totals = channels.keep(inputs, i + 1, z)
-      norm, after = self._normed(own, at(running, i), z, totals, training)
+      inputs, both = channels.keep(inputs, i + 1, z)
+      norm, after = self._normed(own, at(running, i), z, both, training)
       return inputs, put(norms, i + 1, norm), jax.tree.map(lambda stack, x: put(stack, i, x), running, after), between
 
     inputs, norms, running, between = jax.lax.fori_loop(0, limit, layer, (inputs, norms, running, between))
@@ -193,24 +195,15 @@ class ChannelwiseChain(StackedChain):
     carry = gradient, to_norm, jax.tree.map(jnp.zeros_like, weights), between
     return jax.lax.fori_loop(0, limit, layer, carry)[:3]
 
-  def _normed(self, weights: Weights, running: Weights, z: Planes, totals: list[Float[Array, ' C']],
+  def _normed(self, weights: Weights, running: Weights, z: Planes, both: list[Float[Array, ' C']],
               training: jax.Array | bool) -> tuple[Float[Array, 'n C'], Weights]:
-    """Returns a batch norm from the sums of its inputs and of their squares, and its statistics after it."""
-    form, moments, after = self._norm.of_sums(weights, running, totals, z[0].size, training)
+    """Returns a batch norm from `both` sums, of its inputs and of their squares, and its statistics after it."""
+    form, moments, after = self._norm.of_sums(weights, running, both, z[0].size, training)
     inverse = jax.lax.rsqrt(moments['var'] + self._norm.epsilon)
     norm = jnp.concatenate([form, jnp.stack([moments['mean'], inverse])])
     assert len(norm) == len(NORM)
     return norm, after
 
 
-def _totals(z: Planes) -> list[Float[Array, ' C']]:
-  wide = z.astype(jnp.float32)
-  return sums(wide, wide * wide)
-
-
 def _norm_gradients(to_norm: Float[Array, '2 C']) -> Weights:
   return {'scale': to_norm[0], 'bias': to_norm[1]}
-
-
-def _stride(site: str) -> int:
-  return 2 if site in (DOUBLE1, DOUBLE2) else 1

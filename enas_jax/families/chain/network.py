@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from enas_jax.families.chain import weights as weights_
-from enas_jax.families.chain.weights import BODIES, DOUBLE1, DOUBLE2, SITES, Capacity, Plan, Weights
+from enas_jax.families.chain.weights import BODIES, SITES, Capacity, Plan, Weights, stride
 from enas_jax.families.loops import at, put, switch
 from enas_jax.families.norm import BatchNorm, apply
 from enas_jax.families.planes import Planes, barrier, convolution, depthwise, pointwise
@@ -40,19 +40,14 @@ class Forward(NamedTuple):
     stats: the batch norms' statistics after it.
     pooled: what the head saw.
     kept: by site, what the way back needs.
+    scratch: the memory that the pass was given, for the next.
   """
 
   logits: Float[Array, 'classes B']
   stats: Weights
   pooled: Float[Array, 'C B']
   kept: dict[str, Any]
-
-  @property
-  def scratch(self) -> dict[str, Any]:
-    """The memory that the pass was given, for the next."""
-    if 'inputs' in self.kept:
-      return {name: self.kept[name] for name in ('inputs', 'between')}
-    return {site: self.kept[site][0] for site in BODIES}
+  scratch: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +130,8 @@ class StackedChain:
         kept[site] = before, z, moments
     pooled = z.astype(jnp.float32).mean((1, 2)) * affine[0][:, None] + affine[1][:, None]
     kept['head'] = z.shape
-    return Forward(head(params['head'], pooled), new_stats, pooled, kept)
+    memory = {site: kept[site][0] for site in BODIES}
+    return Forward(head(params['head'], pooled), new_stats, pooled, kept, memory)
 
   def backward(self, params: Weights, candidate: Plan, limits: Int[Array, ' 3'], images: Float[Array, 'B H W C'],
                labels: Int[Array, ' B'], forward: Forward) -> tuple[Float[Array, ''], Weights]:
@@ -174,11 +170,10 @@ class StackedChain:
     return [functools.partial(self._branch, site, operation, size) for operation, size in self.capacity.branches]
 
   def _branch(self, site: str, operation: int, size: int, planes: Planes, kernels: Weights) -> Float[Array, 'D h w B']:
-    stride = 2 if site in (DOUBLE1, DOUBLE2) else 1
     kernels = self._cut(size, kernels)
     if operation == SEPARABLE:
-      return barrier(pointwise(depthwise(planes, kernels['depthwise'], stride, self.lowering), kernels['pointwise']))
-    return barrier(convolution(planes, kernels['convolution'], stride, self.lowering))
+      return barrier(pointwise(depthwise(planes, kernels['depthwise'], stride(site), self.lowering), kernels['pointwise']))
+    return barrier(convolution(planes, kernels['convolution'], stride(site), self.lowering))
 
   def _cut(self, size: int, kernels: Weights) -> Weights:
     """Returns a layer's kernels in the type of the planes, cut to a branch's size."""

@@ -128,6 +128,11 @@ def unpack(architecture: ChainArchitecture, packed: Weights, packed_stats: Weigh
   return params, stats
 
 
+def stride(site: str) -> int:
+  """Returns the stride of the layers at a site."""
+  return 2 if site in (DOUBLE1, DOUBLE2) else 1
+
+
 def _placed(architecture: ChainArchitecture) -> Iterator[tuple[str, Any, Layer]]:
   """Yields each layer with its site and its index there, () at a site that holds one."""
   doubles = architecture.depth // 3, 2 * architecture.depth // 3
