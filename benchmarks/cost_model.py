@@ -25,7 +25,7 @@ from enas_jax.training.layout import Layout
 from enas_jax.training.population import PopulationProgram
 from enas_jax.training.slots import train_one
 from enas_jax.training.state import TrainingData
-from enas_jax.types import Request, Schedule
+from enas_jax.types import Recipe, Request, Schedule
 
 STEPS = 40
 
@@ -47,7 +47,7 @@ def main():
       (0, 3, 6, (4, 8, 12, 24)), (0, 3, 12, (8,)), (0, 5, 6, (8,)), (1, 3, 6, (4, 8, 12)), (1, 5, 6, (8,))):
     for width in widths:
       architecture = ChainArchitecture.uniform(depth, width, operation, kernel)
-      program = PopulationProgram(StackedChain(Capacity.of([architecture])), part, batch_size=args.batch, keep_last_batch=False,
+      program = PopulationProgram(StackedChain(Capacity.of([architecture])), part, Recipe(args.batch),
                                   layout=Layout(tuple(jax.devices()[:1])))
       compiled.append(program.compile_seconds)
       request = Request(architecture, Schedule(epochs=args.rounds + 1, batch_size=args.batch))
@@ -69,7 +69,7 @@ def main():
   print(f'fitted: per_gflop={fitted[0]:.4f}, per_gbyte={fitted[1]:.4f}, per_layer={fitted[2]:.2e}')
   mixed = [Capacity((1, 1, 1), 8, branches) for branches in (((0, 3),), ((0, 3), (1, 3)), ((0, 3), (0, 5), (1, 3), (1, 5)))]
   for capacity in mixed:
-    program = PopulationProgram(StackedChain(capacity), part, batch_size=args.batch, keep_last_batch=False,
+    program = PopulationProgram(StackedChain(capacity), part, Recipe(args.batch),
                                 layout=Layout(tuple(jax.devices()[:1])))
     print(f'{len(capacity.branches)} branches: compiled in {program.compile_seconds:.1f} s')
 

@@ -31,6 +31,7 @@ from enas_jax.training import population
 from enas_jax.training.layout import CPU_OPTIONS, Layout
 from enas_jax.training.module_program import training_logits
 from enas_jax.training.state import Hyperparameters, TrainingData, optimizer
+from enas_jax.types import Recipe
 
 SHOWN, MOVE = (1, 2, 5, 10, 20, 50, 100), 6e-8
 NO_FAST = {'xla_cpu_enable_fast_math': False}
@@ -91,9 +92,10 @@ def by_program(architecture, part, weights, hyperparameters, steps, family, opti
     for module in [m for name, m in sys.modules.items() if name.startswith('enas_jax.families') and hasattr(m, 'sums')]:
       patches.enter_context(mock.patch.object(module, 'sums', sums))
     program = population.PopulationProgram(
-        network, part, batch_size=part.train_size, keep_last_batch=False, layout=Layout(tuple(jax.devices()[:1])))
+        network, part, Recipe(part.train_size), layout=Layout(tuple(jax.devices()[:1])))
   program.insert({0: program.new_member(architecture, program.pack(architecture, *weights))})
   given = Hyperparameters(*(np.full(1, x, np.float32) for x in hyperparameters))
+  given = given._replace(learning_rate=given.learning_rate[:, None])
   control = program._control()._replace(steps=np.ones(1, np.int32), hyperparameters=given)
   for epoch in range(steps):
     control = program.put(control._replace(epoch=np.full(1, epoch, np.int32)))

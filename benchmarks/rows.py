@@ -115,7 +115,7 @@ def _one_by_one(load, indices, *, members):
     for group in groups.values():
       if group[0].architecture not in programs:
         programs[group[0].architecture] = ModuleProgram(
-            group[0].architecture, arrays, batch_size=group[0].schedule.batch_size, replicates=members)
+            group[0].architecture, arrays, group[0].schedule.recipe, replicates=members)
     return programs, sum(program.compile_seconds for program in programs.values())
 
   def run(group):

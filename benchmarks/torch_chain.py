@@ -21,7 +21,7 @@ from enas_jax.data.augment import Augmentation
 from enas_jax.errors import UserError
 from enas_jax.spaces import NasBench201Architecture, NatsSizeArchitecture
 from enas_jax.spaces.chain import SEPARABLE, STEM_KERNEL, ChainArchitecture, Layer
-from enas_jax.training.schedule import learning_rate
+from enas_jax.training.schedule import learning_rates
 from enas_jax.types import Architecture, Request, Task
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -155,7 +155,8 @@ class Trainer:
     self.model.train()
     # Weight decay is coupled and comes after clipping; momentum without dampening: as optax in program.py.
     optimizer = torch.optim.SGD(
-        self.model.parameters(), learning_rate(schedule, 0), schedule.momentum, weight_decay=schedule.weight_decay, fused=True)
+        self.model.parameters(), learning_rates(schedule, 0, 1)[0], schedule.momentum, weight_decay=schedule.weight_decay,
+        fused=True)
     order = torch.randperm(len(self.data.labels), device=DEVICE)
     for start in range(0, len(order) if steps is None else steps * size, size):
       images, labels = self.data.batch(order[start:start + size])

@@ -21,7 +21,7 @@ from enas_jax.spaces import ChainArchitecture
 from enas_jax.training.host_loop import train
 from enas_jax.training.module_program import ModuleProgram
 from enas_jax.training.state import TrainingData
-from enas_jax.types import Request, Schedule
+from enas_jax.types import Recipe, Request, Schedule
 
 STEPS = 12
 
@@ -74,7 +74,7 @@ def main():
     programs = {}
     for name, form in FORMS.items():
       with mock.patch.object(chain, 'separable_convolution', form):
-        programs[name] = ModuleProgram(request.architecture, arrays, batch_size=args.batch)
+        programs[name] = ModuleProgram(request.architecture, arrays, Recipe(args.batch))
     times = {name: [] for name in FORMS}
     for _ in range(args.rounds + 1):
       for name, program in programs.items():

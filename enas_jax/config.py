@@ -50,6 +50,11 @@ def get_config() -> ConfigDict:
   config.training.momentum = 0.9
   config.training.weight_decay = 3e-4
   config.training.clip_norm = 5.0
+  config.training.decay = 'epoch_cosine'
+  config.training.warmup = 0.0
+  config.training.settle = 0.0
+  config.training.nesterov = False
+  config.training.label_smoothing = 0.0
   config.training.rate_steps_first = False
   config.training.keep_last_batch = False
   config.training.best_epoch = False
@@ -83,8 +88,8 @@ def egnas_sound() -> ConfigDict:
   config.data.update(validation_share=0.1, score_on_test=False, published_statistics=False)
   config.chain.update(min_depth=10, max_depth=100, min_width=16, max_width=64, width_step=2, kernels=(3, 5))
   config.training.update(
-      batch_size=64, learning_rate=0.025, momentum=0.9, weight_decay=3e-4, clip_norm=5.0, rate_steps_first=False,
-      keep_last_batch=False, best_epoch=False)
+      batch_size=64, learning_rate=0.025, momentum=0.9, weight_decay=3e-4, clip_norm=5.0, decay='epoch_cosine', warmup=0.0,
+      settle=0.0, nesterov=False, label_smoothing=0.0, rate_steps_first=False, keep_last_batch=False, best_epoch=False)
   config.epochs.update(first=10, per_layer=1, per_width_step=2, micro=2, final=600)
   config.egnas.update(
       window=8, micro_window=4, depth_gain=0.001, depth_loss=0.0005, depth_failures=3, width_tolerance=0.0, width_failures=3,

@@ -44,6 +44,7 @@ def drive(
     *,
     on_answer: Callable[[Request, Evaluation, Any], None] | None = None,
     on_tell: Callable[[Any], None] | None = None,
+    cut: Callable[[Sequence[Request], Sequence[Request], Any], bool] = lambda *batch: False,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Any:
   """Runs a strategy from a state to its end.
@@ -55,10 +56,12 @@ def drive(
     answers: the evaluations known so far; each new one is added as soon as it is there.
     on_answer: is called after each new evaluation is added, with the request, the evaluation and the strategy's state.
     on_tell: is called with the state after each `tell`.
+    cut: is asked before a batch is evaluated whether the search ends there, with the batch, those of it whose answer is not
+      known, and the strategy's state.
     should_stop: is asked after each `tell`.
 
   Returns:
-    The strategy's last state.
+    The strategy's last state; where it was cut, that before the batch.
 
   Raises:
     Stopped: `should_stop` returned True. What was answered is in `answers`.
@@ -66,10 +69,13 @@ def drive(
       something else than its contract says.
   """
   while not strategy.done(state):
+    before = state
     requests, state = _asked(strategy, state)
     if not requests:
       raise UserError(f'{type(strategy).__name__} asks for nothing and is not done; let `done` be True then')
     new = [request for request in dict.fromkeys(requests) if answers.get(request) is None]
+    if cut(requests, new, before):
+      return before
     estimator.prepare(_expected(strategy, state, new, answers))
     for index, evaluation in _estimated(estimator, new):
       answers.add(new[index], evaluation)

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from enas_jax import cli, data, estimators, spaces, strategies, tables
+from enas_jax import cli, data, estimators, settings, spaces, strategies, tables
 from enas_jax.data import Dataset
 from enas_jax.errors import UserError
 from enas_jax.estimators import Estimator, Execution
@@ -27,6 +27,7 @@ from enas_jax.ledger import Ledger
 from enas_jax.loop import drive
 from enas_jax.machine import peak_memory_bytes
 from enas_jax.progress import Progress, TimeLeft
+from enas_jax.spending import Spending
 from enas_jax.strategies import HasNotice, Strategy
 from enas_jax.train import check_network, check_seed, final_request, finished, fit
 from enas_jax.types import Evaluation, Request, Task
@@ -109,11 +110,11 @@ def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progre
     progress.note(strategy.notice)
   progress.note(estimator.describe())
   progress.phase('search for the best network')
-  state = explore(strategy, estimator, Run(workdir, ledger, progress), config, should_stop)
+  state, cut = explore(strategy, estimator, Run(workdir, ledger, progress), config, should_stop)
   architecture = strategy.best(state)
   if architecture is None:
     raise UserError(f'none of {len(ledger)} candidates succeeded; see the reasons in {ledger.path}')
-  found = {'population': estimator.report(), 'front': strategy.front(state)}
+  found = {**({'cut': cut} if cut else {}), 'population': estimator.report(), 'front': strategy.front(state)}
   del estimator  # Its programs, before the final training needs memory.
   if not train or dataset is None:
     return {'seed': config.seed, 'architecture': architecture.to_json(), **_summary(ledger), **found}
@@ -130,10 +131,16 @@ def checksum(config: ConfigDict, dataset: Dataset | None) -> str:
   return ' '.join([*([dataset.checksum] if dataset else []), *([table.checksum] if table else [])])
 
 
-def explore(strategy: Strategy, estimator: Estimator, run: Run, config: ConfigDict, should_stop: Callable[[], bool]) -> Any:
-  """Runs the strategy to its end and returns its state. What the ledger knows is not evaluated again."""
+def explore(strategy: Strategy, estimator: Estimator, run: Run, config: ConfigDict,
+            should_stop: Callable[[], bool]) -> tuple[Any, str]:
+  """Runs the strategy to its end, or to that of the budget. What the ledger knows is not evaluated again.
+
+  Returns:
+    Its state, and which budget cut the search off before its end; empty if none did.
+  """
   time_left = TimeLeft()
-  failures = 0
+  failures, reason = 0, ''
+  budget = settings.read(strategies.Budget, config.budget)
 
   def on_answer(request: Request, evaluation: Evaluation, state: Any) -> None:
     nonlocal failures
@@ -149,9 +156,19 @@ def explore(strategy: Strategy, estimator: Estimator, run: Run, config: ConfigDi
     run.workdir.write_json('controller.json', {'evaluations': len(run.ledger), 'state': strategy.to_json(state)})
     run.progress.describe(strategy.describe(state))
 
+  def cut(requests: Sequence[Request], new: Sequence[Request], state: Any) -> bool:
+    nonlocal reason
+    spending = Spending(budget, run.ledger, estimator.predict_macs, lambda: _last(strategy, state, config))
+    reason = spending.cut(requests, new)
+    return bool(reason)
+
   state = _restore(strategy, run, config.seed)
   run.progress.describe(strategy.describe(state))
-  return drive(strategy, estimator, state, run.ledger, on_answer=on_answer, on_tell=on_tell, should_stop=should_stop)
+  state = drive(
+      strategy, estimator, state, run.ledger, on_answer=on_answer, on_tell=on_tell, cut=cut, should_stop=should_stop)
+  if reason:
+    run.progress.note(f'the search ends here by config.{reason}')
+  return state, reason
 
 
 def _restore(strategy: Strategy, run: Run, seed: int) -> Any:
@@ -171,9 +188,13 @@ def _restore(strategy: Strategy, run: Run, seed: int) -> Any:
 
 def _left(strategy: Strategy, state: Any, ledger: Ledger, config: ConfigDict) -> list[Request]:
   """Returns what the strategy sees still to be trained if nothing more is accepted, and the final training."""
-  left = [r for r in strategy.outlook(state) if ledger.get(r) is None]
+  return [*(r for r in strategy.outlook(state) if ledger.get(r) is None), *_last(strategy, state, config)]
+
+
+def _last(strategy: Strategy, state: Any, config: ConfigDict) -> list[Request]:
+  """Returns the final training of the network that is the best so far; nothing if there is none."""
   winner = strategy.best(state)
-  return left if winner is None else [*left, final_request(winner, config)]
+  return [] if winner is None else [final_request(winner, config)]
 
 
 def _macs(number: int) -> str:

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from enas_jax.errors import UserError
 
@@ -35,6 +35,7 @@ class HasSummary(Protocol):
 
 
 A = TypeVar('A', bound=Architecture)
+DECAYS = ('cosine', 'linear', 'epoch_cosine')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +46,18 @@ class Task:
   num_classes: int
 
 
+class Recipe(NamedTuple):
+  """The part of a schedule that a program is compiled for; see `Schedule`. The rest is data."""
+
+  batch_size: int
+  keep_last_batch: bool = False
+  nesterov: bool = False
+  label_smoothing: float = 0.0
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Schedule:
-  """How one candidate is trained: SGD with momentum under a cosine over its own epochs.
+  """How one candidate is trained: SGD with momentum, the learning rate falling to 0 over its own epochs.
 
   Defaults are EG-NAS's (arXiv 2502.03553, authors' code): learning rate 0.025 to 0, momentum 0.9 without
   Nesterov, weight decay 3e-4 on all weights, gradients clipped to norm 5, batches of 64.
@@ -61,6 +71,13 @@ class Schedule:
     clip_norm: limit of the gradient's global norm, > 0.
     rate_steps_first: quirk of the published code: the scheduler is stepped before each epoch, so epoch e of E
       trains at the rate of e + 1 and the last epoch at rate 0. False: epoch e trains at the rate of e.
+    decay: how the rate falls from its peak to 0, one of `DECAYS`: 'cosine' or 'linear', from step to step; 'epoch_cosine',
+      between epochs alone, so that short trainings end at a high rate (the published code).
+    warmup: the share of all steps over which the rate rises to its peak, in [0, 1); 0 with 'epoch_cosine'.
+    settle: the share of all steps, the last ones, that are done at rate 0, so that batch norms' running statistics become
+      those of the final weights; in [0, 1), with warmup below 1; 0 with 'epoch_cosine'.
+    nesterov: whether the momentum is Nesterov's.
+    label_smoothing: the share of each target that is spread over all classes, in [0, 1).
     keep_last_batch: train on the last, smaller batch of an epoch too (the published code does).
     best_epoch: quirk: score the best epoch instead of the last.
     stop_epoch: train only the first `stop_epoch` of the epochs, the learning rate staying that of the whole schedule; from 1 to
@@ -80,6 +97,11 @@ class Schedule:
   keep_last_batch: bool = False
   best_epoch: bool = False
   stop_epoch: int | None = None
+  decay: str = 'epoch_cosine'
+  warmup: float = 0.0
+  settle: float = 0.0
+  nesterov: bool = False
+  label_smoothing: float = 0.0
 
   def __post_init__(self) -> None:
     for name in ('epochs', 'batch_size'):
@@ -92,6 +114,18 @@ class Schedule:
       raise UserError(f'training: momentum {self.momentum} is outside [0, 1); give for example 0.9')
     if not self.weight_decay >= 0:
       raise UserError(f'training: weight_decay {self.weight_decay} is negative; give 0 or more')
+    if self.decay not in DECAYS:
+      raise UserError(f"training: decay '{self.decay}' is unknown; give one of {', '.join(DECAYS)}")
+    for name in ('warmup', 'settle', 'label_smoothing'):
+      if not 0 <= getattr(self, name) < 1:
+        raise UserError(f'training: {name} {getattr(self, name)} is outside [0, 1); give a share of at least 0 and below 1')
+    if self.warmup + self.settle >= 1:
+      raise UserError(f'training: warmup {self.warmup} and settle {self.settle} leave no steps between; lower one of them')
+    if self.decay == 'epoch_cosine' and (self.warmup or self.settle):
+      raise UserError(f"training: decay 'epoch_cosine' has no warmup ({self.warmup}) and no settle ({self.settle}); give 0 for "
+                      "both, or decay 'cosine'")
+    if self.decay != 'epoch_cosine' and self.rate_steps_first:
+      raise UserError("training: rate_steps_first is a quirk of decay 'epoch_cosine'; give that, or rate_steps_first=False")
     if self.stop_epoch is not None and not 1 <= self.stop_epoch <= self.epochs:
       raise UserError(f'training: stop_epoch {self.stop_epoch} is outside 1 to {self.epochs}; give one within, or None for all')
 
@@ -99,6 +133,16 @@ class Schedule:
   def trained_epochs(self) -> int:
     """Epochs that are trained: all, or those before the stop."""
     return self.epochs if self.stop_epoch is None else self.stop_epoch
+
+  @property
+  def recipe(self) -> Recipe:
+    """The part that a program is compiled for."""
+    return Recipe(self.batch_size, self.keep_last_batch, self.nesterov, self.label_smoothing)
+
+
+# Keys and ledgers are older than these fields: at the value that does what was done before they are left out.
+LATER_FIELDS: Mapping[str, Any] = {
+    'stop_epoch': None, 'decay': 'epoch_cosine', 'warmup': 0.0, 'settle': 0.0, 'nesterov': False, 'label_smoothing': 0.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,9 +163,8 @@ class Request:
   phase: str = dataclasses.field(default='', compare=False)
 
   def to_json(self) -> dict[str, Any]:
-    schedule = dataclasses.asdict(self.schedule)
-    if self.schedule.stop_epoch is None:  # Keys and ledgers are older than this field.
-      del schedule['stop_epoch']
+    schedule = {name: value for name, value in dataclasses.asdict(self.schedule).items()
+                if name not in LATER_FIELDS or value != LATER_FIELDS[name]}
     return {
         'phase': self.phase,
         'architecture': self.architecture.to_json(),

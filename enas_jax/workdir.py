@@ -24,9 +24,13 @@ from ml_collections import ConfigDict
 from enas_jax import machine
 from enas_jax.errors import UserError
 from enas_jax.fields import flatten
+from enas_jax.types import LATER_FIELDS
 
 PACKAGES = ('enas_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 SHOWN_DIFFERENCES = 5
+# Settings that the folder of an earlier version lacks, at the value that does what was done then.
+LATER_SETTINGS = {
+    **{f'training.{name}': value for name, value in LATER_FIELDS.items() if name != 'stop_epoch'}, 'budget.seconds': None}
 
 
 class Workdir:
@@ -129,7 +133,8 @@ class Workdir:
       return
     if not isinstance(stored, dict) or not now.keys() <= stored.keys():
       raise UserError(f'{self.path}/config.json was not written by enas_jax; choose another --workdir')
-    if differences := _differences(stored['config'], now['config'], '{}: stored {}, now {}'):
+    known = {**LATER_SETTINGS, **flatten(stored['config'])}
+    if differences := _differences(known, now['config'], '{}: stored {}, now {}'):
       shown, more = differences[:SHOWN_DIFFERENCES], len(differences) - SHOWN_DIFFERENCES
       text = '; '.join(shown) + (f'; and {more} more' if more > 0 else '')
       raise UserError(f'workdir {self.path} has another config ({text}); choose another --workdir or the stored values')

@@ -88,6 +88,12 @@ SETTINGS = [
     ('epochs.micro', 0, 'config.epochs.micro 0 is below 1'),
     ('epochs.final', 0, 'config.epochs.final 0 is below 1'),
     ('epochs.final', -1, 'config.epochs.final -1 is below 1'),
+    ('training.decay', 'step', "decay 'step' is unknown; give one of cosine, linear, epoch_cosine"),
+    ('training.warmup', 1.0, 'warmup 1.0 is outside [0, 1)'),
+    ('training.settle', -0.1, 'settle -0.1 is outside [0, 1)'),
+    ('training.label_smoothing', 1, 'label_smoothing 1.0 is outside [0, 1)'),
+    ('budget.seconds', 0, 'config.budget.seconds 0.0 is not positive; leave it out for no limit'),
+    ('budget.train_macs', 1, 'config.budget.train_macs 1 is too small'),
     ('egnas.window', 0, 'config.egnas.window 0 is below 1'),
     ('egnas.micro_window', 0, 'config.egnas.micro_window 0 is below 1'),
     ('egnas.micro_replicates', 0, 'config.egnas.micro_replicates 0 is below 1'),
@@ -199,6 +205,7 @@ def test_no_architecture(refused, tmp_path):
   assert 'Is a directory' in refused(f'--architecture={tmp_path}', command='train')
 
 
+@pytest.mark.once
 def test_training_of_another_architecture(undisturbed, runner, refused, tmp_path):
   architecture = f'--architecture={undisturbed}/architecture.json'
   assert runner.here('train', tmp_path / 'w', architecture, **{'epochs.final': 1}) == 0

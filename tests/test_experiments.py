@@ -10,7 +10,7 @@ import pytest
 from enas_jax import cli, spaces, strategies
 from enas_jax.config import get_config
 from enas_jax.data.augment import from_config
-from enas_jax.training.schedule import learning_rate
+from enas_jax.training.schedule import learning_rates
 from enas_jax.types import Task
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -34,6 +34,7 @@ PINNED = {
     'chain': {'min_depth': 10, 'max_depth': 100, 'min_width': 16, 'max_width': None, 'width_step': 2, 'kernels': (3, 5)},
     'training': {
         'batch_size': 64, 'learning_rate': 0.025, 'momentum': 0.9, 'weight_decay': 3e-4, 'clip_norm': 5.0,
+        'decay': 'epoch_cosine', 'warmup': 0, 'settle': 0, 'nesterov': False, 'label_smoothing': 0,
         'rate_steps_first': None, 'keep_last_batch': None, 'best_epoch': None},
     'epochs': {'first': 10, 'per_layer': 1, 'per_width_step': 2, 'micro': 2, 'final': None},
     'egnas': {
@@ -175,7 +176,7 @@ def test_rates_of_a_micro_candidate(protocol, rates):
   """The published schedule steps before each epoch, so a two-epoch candidate trains in the first alone."""
   config = cli.load_config(str(ROOT / f'experiments/cifar10_cap64_{protocol}.py'))
   schedule = strategies.Schedules.from_config(config, spaces.make(config)).of_micro()
-  assert [learning_rate(schedule, epoch) for epoch in range(schedule.epochs)] == pytest.approx(rates)
+  assert [learning_rates(schedule, epoch, 1)[0] for epoch in range(schedule.epochs)] == pytest.approx(rates)
 
 
 @published

@@ -50,6 +50,20 @@ def test_it_goes_on_from_where_it_was_stopped(random):
   assert after == loop.drive(random, estimator(), random.init(0), loop.InMemory())
 
 
+def test_it_is_cut_before_a_batch_and_would_go_on_from_there(random):
+  asked = []
+
+  def cut(requests, new, state):
+    asked.append((requests, new))
+    return len(asked) == 3
+
+  answers = loop.InMemory()
+  state = loop.drive(random, estimator(), random.init(0), answers, cut=cut)
+  assert len(answers) == 8 and random.best(state) == max(answers, key=lambda r: answers[r].accuracy).architecture
+  assert all(tuple(requests) == tuple(new) for requests, new in asked)
+  assert loop.drive(random, estimator(), state, answers) == loop.drive(random, estimator(), random.init(0), loop.InMemory())
+
+
 def test_the_outlook_is_computed_for_who_wants_it_alone(random, monkeypatch):
   monkeypatch.setattr(type(random), 'outlook', None)
   loop.drive(random, estimator(), random.init(0), loop.InMemory())

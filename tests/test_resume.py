@@ -77,6 +77,7 @@ def test_kill_at_random_moments(undisturbed, runner, tmp_path):
   same_run(workdir, undisturbed)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize('place', ['3. ', 'epoch 2'])
 def test_terminated(undisturbed, runner, tmp_path, place):
   process = runner.start('search', tmp_path)

@@ -64,6 +64,23 @@ def find(runner, tmp_path, monkeypatch):
   return run
 
 
+def test_a_budget_cuts_any_search_and_a_resumed_one_at_the_same_candidate(find, tmp_path, monkeypatch):
+  monkeypatch.setattr(Table, 'predict_macs', lambda self, request: estimate(request).train_macs)
+  whole = find(Table(), tmp_path / 'whole')
+  limit = whole['search_train_macs'] / 2
+  for strategy in ('egnas', 'random', 'evolution'):
+    workdir, settings = tmp_path / strategy, {'strategy': strategy, 'budget.train_macs': limit}
+    result = find(Table(), workdir, **settings)
+    assert result['cut'].startswith('budget.train_macs') and 0 < result['search_train_macs'] <= limit
+    before = (workdir / 'ledger.jsonl').read_bytes()
+    (workdir / 'result.json').unlink()
+    (workdir / 'controller.json').unlink()
+    table = Table()
+    assert find(table, workdir, **settings) == result and not table.answered
+    assert (workdir / 'ledger.jsonl').read_bytes() == before
+  assert 'cut' not in whole
+
+
 def test_four_phases_then_a_trained_network(undisturbed, runner):
   phases = [record['request']['phase'] for record in ledger(undisturbed)]
   assert list(dict.fromkeys(phases)) == ['depth', 'width', 'operation', 'kernel']
@@ -148,6 +165,7 @@ def test_other_strategies(runner, tmp_path, strategy, phases, changes):
   assert enas_jax.load(tmp_path).architecture.to_json() == result['architecture']
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_on_two_devices_with_two_slots_each_it_is_the_same(runner, tmp_path):
   """A whole rung trains at once: on one device one after the other, or all beside each other."""

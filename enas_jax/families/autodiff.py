@@ -12,9 +12,9 @@ from typing import Any, Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from enas_jax.training.family import A, Limits, Mode, Plan, Weights
+from enas_jax.training.loss import cross_entropy
 
 Heads = tuple[tuple[Any, jax.Array], ...]
 
@@ -78,13 +78,13 @@ class AutodiffNetwork(abc.ABC, Generic[A]):
     return Forward(heads, after, pull)
 
   def backward(self, params: Weights, plan: Plan, limits: Limits, images: jax.Array, labels: jax.Array,
-               forward: Forward) -> tuple[jax.Array, Weights]:
+               forward: Forward, smoothing: float = 0.0) -> tuple[jax.Array, Weights]:
     """Returns the batch's mean loss, the weighted sum of the heads' cross entropies, and the gradients of the weights."""
     del params, plan, limits, images
     batch = len(labels) * (1 if self.axis is None else jax.lax.axis_size(self.axis))
 
     def loss_of(heads: Heads) -> jax.Array:
-      terms = [weight * optax.softmax_cross_entropy_with_integer_labels(logits, labels).sum() for weight, logits in heads]
+      terms = [weight * cross_entropy(logits, labels, smoothing).sum() for weight, logits in heads]
       return jnp.sum(jnp.stack(terms)) / batch
 
     loss, to_heads = jax.value_and_grad(loss_of)(forward.heads)

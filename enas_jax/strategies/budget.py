@@ -35,31 +35,37 @@ class Spent:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Budget:
-  """What a search may spend (`config.budget`); 0 means no limit. EG-NAS and halving end by their own rules instead.
+  """What a search may spend (`config.budget`). No limit is exceeded: a batch that would is not asked for, and the search ends.
 
   Attributes:
-    evaluations: how many candidates may be asked for, >= 0. It is never exceeded.
-    train_macs: their multiply-adds of training in all, >= 0. The last batch may exceed it, since its cost is known afterwards.
+    evaluations: how many candidates may be asked for, >= 0; 0 means no limit. EG-NAS and halving end by their own rules
+      instead; the other two limits hold for every strategy.
+    train_macs: multiply-adds of training of all candidates, the final training aside, >= 0; 0 means no limit.
+    seconds: of wall-clock for candidates and final training together, > 0, as far as they can be predicted from the candidates
+      before; None means no limit. Which candidate is the last then depends on the machine.
   """
 
   evaluations: int = 30
   train_macs: float = 0.0
+  seconds: float | None = None
 
   def __post_init__(self) -> None:
-    """Raises UserError for a negative limit."""
-    for name, value in dataclasses.asdict(self).items():
-      if value < 0:
-        raise UserError(f'config.budget.{name} {value} is negative; give 0 for no limit')
+    """Raises UserError for a limit out of range."""
+    for name in ('evaluations', 'train_macs'):
+      if getattr(self, name) < 0:
+        raise UserError(f'config.budget.{name} {getattr(self, name)} is negative; give 0 for no limit')
+    if self.seconds is not None and not self.seconds > 0:
+      raise UserError(f'config.budget.seconds {self.seconds} is not positive; leave it out for no limit')
 
   def check_limited(self) -> None:
     """Checks that there is a limit, for strategies that would not end without. Raises UserError if there is none."""
-    if not self.evaluations and not self.train_macs:
-      raise UserError('config.budget has no limit; give evaluations or train_macs')
+    if not self.evaluations and not self.train_macs and self.seconds is None:
+      raise UserError('config.budget has no limit; give evaluations, train_macs or seconds')
 
   def share(self, share: float) -> Budget:
     """Returns a part of it, at least one evaluation."""
-    return Budget(
-        evaluations=max(1, round(share * self.evaluations)) if self.evaluations else 0, train_macs=share * self.train_macs)
+    evaluations = max(1, round(share * self.evaluations)) if self.evaluations else 0
+    return dataclasses.replace(self, evaluations=evaluations, train_macs=share * self.train_macs)
 
   def room(self, spent: Spent, batch: int) -> int:
     """Returns how many of a batch may still be asked for."""

@@ -86,8 +86,11 @@ class StackedNetwork(Protocol[A]):
     """Runs normalised images [B, H, W, C] through the network, in training or in evaluation mode, as data say."""
 
   def backward(self, params: Weights, plan: Plan, limits: Limits, images: jax.Array, labels: jax.Array,
-               forward: Any) -> tuple[jax.Array, Weights]:
-    """Returns the batch's mean loss, and the gradients of the packed weights; padding gets 0. `forward`: that of training."""
+               forward: Any, smoothing: float = 0.0) -> tuple[jax.Array, Weights]:
+    """Returns the batch's mean loss, and the gradients of the packed weights; padding gets 0.
+
+    `forward` is that of training; `smoothing` that of `Schedule.label_smoothing`, see training/loss.py.
+    """
 
   def correct(self, forward: Any, labels: jax.Array) -> jax.Array:
     """Returns the number of right answers, int32 []. A label of -1 is never right."""

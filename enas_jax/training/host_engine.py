@@ -35,7 +35,7 @@ class HostEngine:
     """Yields (index, outcome) as candidates end."""
     alike: dict[Hashable, list[int]] = {}
     for i, request in enumerate(requests):
-      alike.setdefault((request.architecture, request.schedule.batch_size, request.schedule.keep_last_batch), []).append(i)
+      alike.setdefault((request.architecture, request.schedule.recipe), []).append(i)
     slots = self.resources.execution.slots
     for indices in alike.values():
       for start in range(0, len(indices), slots):
@@ -85,11 +85,10 @@ class _HostRung:
 
   @property
   def name(self) -> Hashable:
-    schedule = self.request.schedule
-    return self.request.architecture, schedule.batch_size, schedule.keep_last_batch, self.replicates
+    return self.request.architecture, self.request.schedule.recipe, self.replicates
 
   def compile(self) -> ModuleProgram:
-    return ModuleProgram(self.request.architecture, self.engine.resources.data, batch_size=self.request.schedule.batch_size,
+    return ModuleProgram(self.request.architecture, self.engine.resources.data, self.request.schedule.recipe,
                          replicates=self.replicates)
 
   def shortage(self, program: ModuleProgram) -> str:

@@ -52,9 +52,10 @@ def train(program: ModuleProgram, requests: Sequence[Request], *, seed: int, sta
   for epoch in range(first_epoch, max(s.trained_epochs for s in schedules)):
     order_keys, step_keys = _epoch_keys(keys, epoch)
     order = _orders(order_keys, program.data.train_size)
-    numbers = hyperparameters(schedules, epoch)
+    numbers = hyperparameters([(s, epoch) for s in schedules], steps)
     for step in range(first_step, steps):
-      state, tally = program.step(state, tally, numbers, order, step_keys, step)
+      own = numbers._replace(learning_rate=numbers.learning_rate[:, step])
+      state, tally = program.step(state, tally, own, order, step_keys, step)
       if should_stop() and step + 1 < steps:
         yield Snapshot(state, tally, epoch, step + 1), None
         return

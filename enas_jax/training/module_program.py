@@ -19,9 +19,10 @@ from flax import nnx
 from enas_jax.data.augment import augment, normalise
 from enas_jax.networks import build
 from enas_jax.training.keys import NOISE
+from enas_jax.training.loss import cross_entropy
 from enas_jax.training.memory import program_bytes
 from enas_jax.training.state import Arrays, Hyperparameters, Tally, TrainingData, TrainState, optimizer
-from enas_jax.types import Architecture
+from enas_jax.types import Architecture, Recipe
 
 
 class ModuleProgram:
@@ -35,8 +36,9 @@ class ModuleProgram:
     memory_bytes: device memory that training and scoring need beside the data, as the compiler reports it.
   """
 
-  def __init__(self, architecture: Architecture, data: TrainingData, *, batch_size: int, replicates: int = 1):
-    self.data, self.batch_size, self.replicates = data, batch_size, replicates
+  def __init__(self, architecture: Architecture, data: TrainingData, recipe: Recipe, *, replicates: int = 1):
+    self.data, self.recipe, self.replicates = data, recipe, replicates
+    self.batch_size = recipe.batch_size
     self.compile_seconds = 0.0
     self.graph = nnx.eval_shape(lambda: nnx.split(build(architecture, task=data.task, key=jax.random.key(0))))[0]
 
@@ -50,7 +52,7 @@ class ModuleProgram:
     options: dict[str, str | bool] | None = {'xla_backend_optimization_level': '0'} if jax.default_backend() == 'cpu' else None
     self.init = self._compile(jax.vmap(init), keys, options=options)
     self.state_shape = jax.eval_shape(jax.vmap(init), keys)
-    self._step = self._compile_step(batch_size)
+    self._step = self._compile_step(self.batch_size)
     score = _over_replicates(self._score_batch, replicates, (0, None, None))
     self._score = self._compile(score, self.state_shape, np.int32(0), data.arrays)
     state_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(self.state_shape))
@@ -104,11 +106,13 @@ class ModuleProgram:
       model = nnx.merge(self.graph, params, state.stats, copy=True)
       model.train()
       heads = training_logits(model, inputs, key=jax.random.fold_in(key, NOISE), progress=hyperparameters.progress)
-      loss = sum(weight * optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() for weight, logits in heads)
+      smoothing = self.recipe.label_smoothing
+      loss: Any = sum(weight * cross_entropy(logits, labels, smoothing).mean() for weight, logits in heads)
       return loss, (nnx.state(model, nnx.BatchStat), (heads[0][1].argmax(-1) == labels).sum())
 
     (loss, (stats, correct)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    updates, opt_state = optimizer(hyperparameters).update(gradients, state.optimizer, state.params)
+    rule = optimizer(hyperparameters, nesterov=self.recipe.nesterov)
+    updates, opt_state = rule.update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, stats, opt_state), Tally(tally.loss + loss * size, tally.correct + correct)
 

@@ -25,6 +25,7 @@ from enas_jax.training.layout import CPU_OPTIONS, Layout, exchange_slots
 from enas_jax.training.memory import program_bytes
 from enas_jax.training.state import (
     Arrays,
+    Control,
     Hyperparameters,
     Tally,
     TrainingData,
@@ -33,6 +34,7 @@ from enas_jax.training.state import (
     optimizer_shapes,
     zeros_like,
 )
+from enas_jax.types import Recipe
 
 
 class Member(NamedTuple):
@@ -43,51 +45,32 @@ class Member(NamedTuple):
   tally: Tally
 
 
-class Control(NamedTuple):
-  """What a call does with each slot, all [slots].
-
-  Attributes:
-    key: of batch order and augmentation.
-    epoch: the epoch, from 0; with the key it gives the order of the images.
-    first: the first step, of this epoch.
-    steps: how many to train; 0 leaves the slot alone.
-    finish: whether the epoch ends with them: then the last, smaller batch is trained, if there is one.
-    score: whether to score after them.
-    hyperparameters: of this epoch.
-  """
-
-  key: Any
-  epoch: Any
-  first: Any
-  steps: Any
-  finish: Any
-  score: Any
-  hyperparameters: Hyperparameters
-
-
 class PopulationProgram(Generic[A]):
   """The compiled training of all candidates that a network's capacity holds.
 
   Args:
     network: the mathematics; made for this layout, see `Family.network`.
     data: what to train and score on.
-    batch_size: images a step.
-    keep_last_batch: whether an epoch ends with a smaller batch, if one is left.
+    recipe: how it is trained, as far as it is no data.
     layout: how candidates lie on the devices.
 
   Attributes:
     members: the candidates, in slots: a `Member` of arrays with a leading axis [slots], spread over the devices.
+    batch_size: images a step.
     steps: of an epoch, the smaller last one aside.
+    all_steps: of an epoch, that one included.
     compile_seconds: the time spent on tracing and compiling.
     memory_bytes: what training needs on each device beside the data, as the compiler reports it.
     member_bytes: the part of it that the members take from the start.
     compiled: what `advance` runs: its text, the compiler's count for one device.
   """
 
-  def __init__(self, network: StackedNetwork[A], data: TrainingData, *, batch_size: int, keep_last_batch: bool, layout: Layout):
-    self.network, self.data, self.batch_size, self.layout = network, data, batch_size, layout
-    self._tail = data.train_size % batch_size if keep_last_batch else 0
-    self.steps = data.train_size // batch_size
+  def __init__(self, network: StackedNetwork[A], data: TrainingData, recipe: Recipe, *, layout: Layout):
+    self.network, self.data, self.recipe, self.layout = network, data, recipe, layout
+    self.batch_size = recipe.batch_size
+    self._tail = data.train_size % recipe.batch_size if recipe.keep_last_batch else 0
+    self.steps = data.train_size // recipe.batch_size
+    self.all_steps = self.steps + bool(self._tail)
     self._parts = len(layout.devices) if layout.data_parallel else 1
     start = time.perf_counter()
     self._arrays = jax.device_put(data.arrays, layout.sharding())
@@ -168,6 +151,7 @@ class PopulationProgram(Generic[A]):
     zeros, off = np.zeros(self.layout.total, np.int32), np.zeros(self.layout.total, bool)
     keys = jax.random.split(jax.random.key(0), self.layout.total)
     numbers = Hyperparameters(*[zeros.astype(np.float32)] * len(Hyperparameters._fields))
+    numbers = numbers._replace(learning_rate=np.zeros((self.layout.total, self.all_steps), np.float32))
     return self.put(Control(keys, zeros, zeros, zeros, off, off, numbers))
 
   def _over_devices(self, function: Callable[..., Any], *arguments: Any, arrays: bool = False) -> Callable[..., Any]:
@@ -269,8 +253,9 @@ class PopulationProgram(Generic[A]):
       correct = network.correct(forward, labels)
 
       def learn(state: TrainState, tally: Tally) -> tuple[TrainState, Tally]:
-        loss, gradients = network.backward(state.params, plan, limits, inputs, labels, forward)
-        updates, opt_state = optimizer(hyperparameters).update(gradients, state.optimizer, state.params)
+        loss, gradients = network.backward(state.params, plan, limits, inputs, labels, forward, self.recipe.label_smoothing)
+        own = hyperparameters._replace(learning_rate=hyperparameters.learning_rate[index])
+        updates, opt_state = optimizer(own, nesterov=self.recipe.nesterov).update(gradients, state.optimizer, state.params)
         params = jax.tree.map(jnp.add, state.params, updates)
         return TrainState(params, forward.stats, opt_state), Tally(tally.loss + loss * size, tally.correct + correct)
 

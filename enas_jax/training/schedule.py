@@ -10,13 +10,21 @@ from enas_jax.training.state import Hyperparameters
 from enas_jax.types import Schedule
 
 
-def learning_rate(schedule: Schedule, epoch: int) -> float:
-  """Returns the cosine from the peak to 0 over the candidate's own epochs; 0 after them.
+def learning_rates(schedule: Schedule, epoch: int, steps: int) -> np.ndarray:
+  """Returns the rates of an epoch's steps, float64 [steps], falling to 0 over the candidate's own epochs; 0 after them.
 
-  With `rate_steps_first` epoch e has the rate of e + 1 (egnas quirk: the last epoch trains at rate 0).
+  With decay 'epoch_cosine' they are equal, and with `rate_steps_first` epoch e has the rate of e + 1 (egnas quirk: the last
+  epoch trains at rate 0). Otherwise each step has its own, with a linear rise before and rate 0 at the end if so wished.
   """
-  position = min(1.0, (epoch + schedule.rate_steps_first) / schedule.epochs)
-  return schedule.learning_rate * 0.5 * (1.0 + math.cos(math.pi * position))
+  if schedule.decay == 'epoch_cosine':
+    position = min(1.0, (epoch + schedule.rate_steps_first) / schedule.epochs)
+    return np.full(steps, schedule.learning_rate * 0.5 * (1.0 + math.cos(math.pi * position)))
+  total = schedule.epochs * steps
+  rise, fall = schedule.warmup * total, (1 - schedule.warmup - schedule.settle) * total
+  step = epoch * steps + np.arange(steps)
+  position = np.clip((step - rise) / fall, 0, 1)
+  decayed = 1 - position if schedule.decay == 'linear' else 0.5 * (1 + np.cos(np.pi * position))
+  return schedule.learning_rate * decayed * np.minimum(1, (step + 1) / max(rise, 1))
 
 
 def progress(schedule: Schedule, epoch: int) -> float:
@@ -39,7 +47,8 @@ def train_macs(macs: int, schedule: Schedule, train_size: int) -> float:
   return 3.0 * macs * schedule.trained_epochs * images_an_epoch(schedule, train_size)
 
 
-def hyperparameters(schedules: Sequence[Schedule], epoch: int) -> Hyperparameters:
-  """Returns the numbers of an epoch, float32 [M] each, for M candidates."""
-  rows = [(learning_rate(s, epoch), s.momentum, s.weight_decay, s.clip_norm, progress(s, epoch)) for s in schedules]
-  return Hyperparameters(*np.asarray(rows, np.float32).T)
+def hyperparameters(epochs: Sequence[tuple[Schedule, int]], steps: int) -> Hyperparameters:
+  """Returns the numbers of M epochs of so many steps, each of a schedule: float32 [M]; learning rates [M, steps]."""
+  rates = np.stack([learning_rates(s, epoch, steps) for s, epoch in epochs]).astype(np.float32)
+  rows = [(s.momentum, s.weight_decay, s.clip_norm, progress(s, epoch)) for s, epoch in epochs]
+  return Hyperparameters(rates, *np.asarray(rows, np.float32).T)

@@ -71,8 +71,7 @@ class _FamilyTraining:
     parts = next(n for n in range(len(devices), 0, -1) if schedule.batch_size % n == tail % n == 0)
     layout = Layout(devices[:parts], data_parallel=parts > 1)
     network = family_network(family, family.own_capacity(architecture), execution, layout)
-    self._program = PopulationProgram(
-        network, data, batch_size=schedule.batch_size, keep_last_batch=schedule.keep_last_batch, layout=layout)
+    self._program = PopulationProgram(network, data, schedule.recipe, layout=layout)
     self.memory_bytes = self._program.memory_bytes
     self.state_shape = jax.eval_shape(lambda: jax.tree.map(
         jax.numpy.asarray, self._program.initial(architecture, np.random.default_rng(0))))
@@ -93,7 +92,7 @@ class _ModuleTraining:
 
   def __init__(self, request: Request, data: TrainingData):
     self._request, self._data = request, data
-    self._program = ModuleProgram(request.architecture, data, batch_size=request.schedule.batch_size)
+    self._program = ModuleProgram(request.architecture, data, request.schedule.recipe)
     self.memory_bytes, self.state_shape = self._program.memory_bytes, self._program.state_shape
 
   def new_tally(self) -> Tally:

@@ -16,9 +16,9 @@ import numpy as np
 from enas_jax.errors import Stopped
 from enas_jax.training.keys import data_key, initial_seed
 from enas_jax.training.layout import Layout
-from enas_jax.training.population import Control, Member, PopulationProgram
+from enas_jax.training.population import Member, PopulationProgram
 from enas_jax.training.schedule import hyperparameters, images_an_epoch
-from enas_jax.training.state import EpochResult, Hyperparameters, Snapshot
+from enas_jax.training.state import Control, EpochResult, Snapshot
 from enas_jax.types import Request
 
 CALL_SECONDS = 1.0  # A call is kept near this, so that a stop is obeyed soon.
@@ -224,12 +224,11 @@ def _control(program: PopulationProgram[Any], running: Mapping[int, _Running], s
   of = [slot if slot in running else next(iter(running)) for slot in range(total)]
   columns = {name: np.zeros(total, np.int32) for name in ('epoch', 'first', 'steps')}
   columns.update({name: np.zeros(total, bool) for name in ('finish', 'score')})
-  numbers = np.zeros((len(Hyperparameters._fields), total), np.float32)
   for slot in range(total) if program.layout.vmapped else running:
     r, count = running[of[slot]], steps[of[slot]]
-    schedule, ends = r.request.schedule, r.step + count == program.steps
+    ends = r.step + count == program.steps
     for column, value in zip(columns.values(), (r.epoch, r.step, count, ends, ends and score), strict=True):
       column[slot] = value
-    numbers[:, slot] = np.concatenate(hyperparameters([schedule], r.epoch))
+  numbers = hyperparameters([(running[slot].request.schedule, running[slot].epoch) for slot in of], program.all_steps)
   keys = jax.numpy.stack([running[slot].key for slot in of])
-  return program.put(Control(key=keys, hyperparameters=Hyperparameters(*numbers), **columns))
+  return program.put(Control(key=keys, hyperparameters=numbers, **columns))

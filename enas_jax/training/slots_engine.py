@@ -20,7 +20,7 @@ from enas_jax.training.population import PopulationProgram
 from enas_jax.training.programs import Programs
 from enas_jax.training.slots import Paused, Usage, train_in_slots
 from enas_jax.training.state import TrainingData
-from enas_jax.types import Request
+from enas_jax.types import Recipe, Request
 
 PAUSED_KEPT = 256  # Candidates that a schedule stopped early and may go on; their weights are on the host.
 
@@ -41,7 +41,7 @@ class SlotsEngine:
 
   def train(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
     """Yields (index, outcome) as candidates end."""
-    groups: dict[tuple[Hashable, ...], Group] = {}  # Batches that are shared are those of one replicate.
+    groups: dict[tuple[Hashable, Recipe, int | None], Group] = {}  # Batches that are shared are those of one replicate.
     for i, request in enumerate(requests):
       shares = request.replicate if self.resources.execution.shared_batches else None
       try:
@@ -50,12 +50,12 @@ class SlotsEngine:
         yield i, Outcome(reason=f'has no program: {ladder.one_line(error)}')
         continue
       groups.setdefault((*signature, shares), {})[i] = request
-    for (*shared, _), group in groups.items():
-      yield from ladder.train(self._rung(tuple(shared), len(group)), group, self._programs)
+    for (capacity, recipe, _), group in groups.items():
+      yield from ladder.train(self._rung((capacity, recipe), len(group)), group, self._programs)
 
   def prepare(self, requests: Iterable[Request]) -> None:
     """Compiles the first program that is missing."""
-    groups: collections.Counter[tuple[Hashable, int, bool]] = collections.Counter()
+    groups: collections.Counter[tuple[Hashable, Recipe]] = collections.Counter()
     for request in requests:
       with contextlib.suppress(Exception):  # It fails, with its reason, when it is to be trained.
         groups[self._signature(request)] += 1
@@ -104,13 +104,13 @@ class SlotsEngine:
       yield indices[trained.index], Outcome(
           epochs=trained.epochs, seconds=trained.seconds + waited, compile_seconds=waited, padding=padding)
 
-  def _signature(self, request: Request) -> tuple[Hashable, int, bool]:
-    return self.family.capacity(request.architecture), request.schedule.batch_size, request.schedule.keep_last_batch
+  def _signature(self, request: Request) -> tuple[Hashable, Recipe]:
+    return self.family.capacity(request.architecture), request.schedule.recipe
 
-  def _rung(self, signature: tuple[Any, ...], candidates: int) -> _SlotsRung:
-    layout = self.resources.execution.layout(candidates, side_by_side=self.family.side_by_side(signature[0]))
-    capacity, batch_size, keep_last_batch = signature
-    return _SlotsRung(self, capacity, batch_size, keep_last_batch, layout)
+  def _rung(self, signature: tuple[Any, Recipe], candidates: int) -> _SlotsRung:
+    capacity, recipe = signature
+    layout = self.resources.execution.layout(candidates, side_by_side=self.family.side_by_side(capacity))
+    return _SlotsRung(self, capacity, recipe, layout)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,18 +119,16 @@ class _SlotsRung:
 
   engine: SlotsEngine
   capacity: Any
-  batch_size: int
-  keep_last_batch: bool
+  recipe: Recipe
   layout: Layout
 
   @property
   def name(self) -> Hashable:
-    return (self.capacity, self.batch_size, self.keep_last_batch), self.layout
+    return (self.capacity, self.recipe), self.layout
 
   def compile(self) -> PopulationProgram[Any]:
     network = family_network(self.engine.family, self.capacity, self.engine.resources.execution, self.layout)
-    return PopulationProgram(network, self.engine.spread_data, batch_size=self.batch_size,
-                             keep_last_batch=self.keep_last_batch, layout=self.layout)
+    return PopulationProgram(network, self.engine.spread_data, self.recipe, layout=self.layout)
 
   def shortage(self, program: PopulationProgram[Any]) -> str:
     """Compares with what is free. A CPU's devices share its memory; the members have theirs already."""

@@ -87,7 +87,8 @@ class Hyperparameters(NamedTuple):
   """The numbers of one epoch.
 
   Attributes:
-    learning_rate, momentum, weight_decay, clip_norm: as in `types.Schedule`.
+    learning_rate: of each of its steps; within a step, its own.
+    momentum, weight_decay, clip_norm: as in `types.Schedule`.
     progress: the share of the schedule's epochs that is over, in [0, 1); None if no module asks for it.
   """
 
@@ -96,6 +97,28 @@ class Hyperparameters(NamedTuple):
   weight_decay: Any
   clip_norm: Any
   progress: Any = None
+
+
+class Control(NamedTuple):
+  """What a call does with each slot, all [slots].
+
+  Attributes:
+    key: of batch order and augmentation.
+    epoch: the epoch, from 0; with the key it gives the order of the images.
+    first: the first step, of this epoch.
+    steps: how many to train; 0 leaves the slot alone.
+    finish: whether the epoch ends with them: then the last, smaller batch is trained, if there is one.
+    score: whether to score after them.
+    hyperparameters: of this epoch; learning rates [slots, steps].
+  """
+
+  key: Any
+  epoch: Any
+  first: Any
+  steps: Any
+  finish: Any
+  score: Any
+  hyperparameters: Hyperparameters
 
 
 class EpochResult(NamedTuple):
@@ -115,12 +138,12 @@ class Snapshot(NamedTuple):
   step: int
 
 
-def optimizer(hyperparameters: Hyperparameters) -> optax.GradientTransformation:
+def optimizer(hyperparameters: Hyperparameters, *, nesterov: bool = False) -> optax.GradientTransformation:
   """Returns SGD as PyTorch has it: clip, add the decayed weights, then momentum; the rate scales the momentum's output."""
   return optax.chain(
       optax.clip_by_global_norm(hyperparameters.clip_norm),
       optax.add_decayed_weights(hyperparameters.weight_decay),
-      optax.sgd(hyperparameters.learning_rate, hyperparameters.momentum))
+      optax.sgd(hyperparameters.learning_rate, hyperparameters.momentum, nesterov=nesterov))
 
 
 def optimizer_shapes(params: Any) -> Any:

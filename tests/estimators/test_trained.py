@@ -261,10 +261,10 @@ def test_a_program_that_does_not_compile_fails_its_own_candidates_alone(
     estimate, requests, alone, compiled, monkeypatch, error, reason):
   other = Request(ChainArchitecture.uniform(3, 2), Schedule(epochs=1, batch_size=8))  # One branch: another program.
 
-  def make(network, data, **settings):
+  def make(network, data, recipe, **settings):
     if len(network.capacity.branches) == 1:
       raise error
-    return compiled(network, data, **settings)
+    return compiled(network, data, recipe, **settings)
 
   monkeypatch.setattr(slots_engine, 'PopulationProgram', make)
   evaluations = estimate([other, *requests[:2], other])
@@ -280,11 +280,11 @@ def test_where_memory_runs_out_fewer_train_at_once_and_all_succeed(estimate, req
   error = jax.errors.JaxRuntimeError(OUT_OF_MEMORY)
   seen = []
 
-  def make(network, data, *, layout, **settings):
+  def make(network, data, recipe, *, layout, **settings):
     seen.append(layout.slots)
     if layout.slots > 1 and where == 'compiling':
       raise error
-    program = compiled(network, data, layout=layout, **settings)
+    program = compiled(network, data, recipe, layout=layout, **settings)
     return Raising(program, [error], after=3 if where == 'later' else 0) if layout.slots > 1 else program
 
   monkeypatch.setattr(slots_engine, 'PopulationProgram', make)
@@ -298,8 +298,8 @@ def test_where_memory_runs_out_fewer_train_at_once_and_all_succeed(estimate, req
 def test_memory_that_runs_out_for_one_is_its_failure_and_another_runtime_error_is_not(
     estimate, requests, compiled, monkeypatch):
   def failing(message):
-    def make(network, data, **settings):
-      return Raising(compiled(network, data, **settings), [jax.errors.JaxRuntimeError(message)] * 9)
+    def make(network, data, recipe, **settings):
+      return Raising(compiled(network, data, recipe, **settings), [jax.errors.JaxRuntimeError(message)] * 9)
     monkeypatch.setattr(slots_engine, 'PopulationProgram', make)
 
   failing(OUT_OF_MEMORY)
@@ -323,9 +323,9 @@ class Sized:
 
 @pytest.fixture
 def sized(compiled, monkeypatch):
-  def make(network, data, **settings):
+  def make(network, data, recipe, **settings):
     made.append((network.capacity.width, settings['layout'].slots))
-    return Sized(compiled(network, data, **settings))
+    return Sized(compiled(network, data, recipe, **settings))
 
   made = []
   monkeypatch.setattr(slots_engine, 'PopulationProgram', make)
@@ -361,8 +361,8 @@ def test_a_candidate_that_was_paused_goes_on_in_a_program_of_another_size(estima
   estimator = estimator_of(slots=1)
   answers(estimator, [stopped(narrow, 1)])
 
-  def make(network, data, **settings):
-    program = compiled(network, data, **settings)
+  def make(network, data, recipe, **settings):
+    program = compiled(network, data, recipe, **settings)
     return Raising(program, [jax.errors.JaxRuntimeError(OUT_OF_MEMORY)] * 9) if network.capacity.width == 3 else program
 
   monkeypatch.setattr(slots_engine, 'PopulationProgram', make)
@@ -435,7 +435,7 @@ def test_what_fails_in_preparation_fails_when_it_is_used(estimator_of, requests,
 def test_few_programs_are_kept(estimator_of, monkeypatch):
   made = []
 
-  def make(network, data, **settings):
+  def make(network, data, recipe, **settings):
     made.append(network.capacity)
     raise ValueError('enough')
 

@@ -27,7 +27,7 @@ class FakeProgram:
   compile_seconds = 0.0
   made: list[int] = []  # noqa: RUF012
 
-  def __init__(self, architecture, data, *, batch_size, replicates):
+  def __init__(self, architecture, data, recipe, *, replicates):
     self.made.append(replicates)
     self.memory_bytes = 1e9 * replicates
 

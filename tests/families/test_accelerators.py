@@ -11,6 +11,7 @@ from enas_jax.training import population
 from enas_jax.training.family import family_network
 from enas_jax.training.layout import Execution
 from enas_jax.training.population import PopulationProgram
+from enas_jax.types import Recipe
 
 pytest_plugins = ['support.training_fixtures']
 
@@ -28,7 +29,7 @@ def lowered(request, data):
   network = family_network(family, family.capacity(requests[0].architecture), execution, layout)
   with mock.patch.object(PopulationProgram, 'traced', return_value=mock.MagicMock()), \
       mock.patch.object(PopulationProgram, '_compile_insert'), mock.patch.object(population, 'program_bytes', return_value=0):
-    program = PopulationProgram(network, data, batch_size=8, keep_last_batch=False, layout=layout)  # Not compiled for the CPU.
+    program = PopulationProgram(network, data, Recipe(8), layout=layout)  # Not compiled for the CPU.
   traced = program.traced()
   return program, {platform: traced.lower(lowering_platforms=(platform,)).as_text() for platform in ('cuda', 'tpu')}
 

@@ -37,6 +37,7 @@ POOLS = {  # Ours on planes [C, H, W, B], and Flax's on [B, H, W, C].
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(('ours', 'theirs'), POOLS.values(), ids=POOLS)
 @pytest.mark.parametrize('size', [(4, 6), (5, 7)])
 def test_pooling_and_its_gradient_are_those_of_flax(ours, theirs, size):
@@ -52,6 +53,7 @@ def test_pooling_and_its_gradient_are_those_of_flax(ours, theirs, size):
   np.testing.assert_allclose(pull(gradient)[0], other_pull(gradient)[0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.once
 def test_the_auxiliary_head_is_that_of_the_module():
   capacity, rng = Capacity(3, 2, True, 0.0), np.random.default_rng(0)
   network = StackedDarts(capacity, mock.Mock())

@@ -21,6 +21,7 @@ def drawn(*shape, seed=0):
   return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize('stride', [1, 2])
 @pytest.mark.parametrize('size', [3, 5])
 @pytest.mark.parametrize('side', [7, 8])
@@ -44,6 +45,7 @@ def test_a_depthwise_layer_and_its_gradient(stride, size, side):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize('others', [[], [ChainArchitecture.uniform(7, 4, 1 - SEPARABLE, 5)]], ids=['separable', 'mixed'])
 def test_a_chain_and_its_gradient(others, monkeypatch):
   """One step of training and a score, in both forms: large planes take the one, small ones the other."""

@@ -15,9 +15,9 @@ from enas_jax.families import planes
 from enas_jax.networks import build
 from enas_jax.spaces import ChainArchitecture
 from enas_jax.training.layout import CPU_OPTIONS, Layout
-from enas_jax.training.population import Control, PopulationProgram
-from enas_jax.training.state import Hyperparameters, TrainingData, optimizer
-from enas_jax.types import Request, Schedule, Task
+from enas_jax.training.population import PopulationProgram
+from enas_jax.training.state import Control, Hyperparameters, TrainingData, optimizer
+from enas_jax.types import Recipe, Request, Schedule, Task
 
 IMAGES, SIDE = 256, 24  # So that a sum has many terms: 150 thousand.
 FACTOR = 1.5  # Of the module's distance from float64.
@@ -67,11 +67,11 @@ def by_module(architecture, data, dtype):
 def by_program(architecture, data, network):
   """The same by a family's network, as the product compiles it: an epoch is one batch."""
   program = PopulationProgram(
-      network, data, batch_size=IMAGES, keep_last_batch=False, layout=Layout(tuple(jax.devices()[:1])))
+      network, data, Recipe(IMAGES), layout=Layout(tuple(jax.devices()[:1])))
   _, *weights = fresh(architecture, data.task)
   program.insert({0: program.new_member(architecture, program.pack(architecture, *map(nnx.to_pure_dict, weights)))})
   whole, no = np.zeros(1, np.int32), np.zeros(1, bool)
-  settings = Hyperparameters(*(np.full(1, x) for x in SETTINGS))
+  settings = Hyperparameters(*(np.full(1, x) for x in SETTINGS))._replace(learning_rate=np.full((1, 1), SETTINGS.learning_rate))
   keys = jax.random.split(jax.random.key(0), 1)
   program.advance(program.put(Control(keys, whole, whole, whole + np.int32(1), no, no, settings)))
   return tuple(map(flat, program.unpack(architecture, program.member(0).state)))

@@ -16,7 +16,7 @@ from enas_jax.spaces.darts import DartsArchitecture, DartsSpace, Edge
 from enas_jax.training.host_loop import train
 from enas_jax.training.module_program import ModuleProgram
 from enas_jax.training.state import TrainingData
-from enas_jax.types import Request, Schedule, Task
+from enas_jax.types import Recipe, Request, Schedule, Task
 
 # Every operation, in the reduction cell at both strides or at the one that a normal cell does not have.
 NORMAL = tuple(itertools.starmap(Edge, (
@@ -237,6 +237,7 @@ def test_published_params_of_the_auxiliary_head():
   assert params_of(nnx.state(head))[0] == 3_910_224 - 3_433_798
 
 
+@pytest.mark.once
 @pytest.mark.slow  # Compiles a whole training.
 def test_a_program_trains_both_heads():
   """Cells of mean pools and skips, which compile fast."""
@@ -248,7 +249,7 @@ def test_a_program_trains_both_heads():
       images, images, mean=np.float32([0.4]), std=np.float32([0.2]),
       augmentation=Augmentation(crop_padding=0, flip=False, cutout=0), task=Task((29, 29, 1), 2))
   request = Request(architecture, Schedule(epochs=3, batch_size=4))
-  program = ModuleProgram(architecture, data, batch_size=4)
+  program = ModuleProgram(architecture, data, Recipe(4))
   weights, losses = [], []
   for snapshot, epoch in train(program, [request], seed=0):
     weights.append(jax.tree.map(np.array, nnx.to_pure_dict(snapshot.state.params)))

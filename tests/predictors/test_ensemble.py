@@ -15,6 +15,7 @@ SETTINGS = [('mlp', TINY), ('mlp', {**TINY, 'features': 'paths'}), ('gnn', TINY)
 every_ensemble = pytest.mark.parametrize(('name', 'settings'), SETTINGS, ids=['mlp', 'mlp-paths', 'gnn'])
 
 
+@pytest.mark.once
 @every_ensemble
 def test_members_are_those_of_a_plain_loop(name, settings, cell_encoding, cells, values):
   """The same networks and batches, a member and a step at a time, without padding."""

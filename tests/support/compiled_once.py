@@ -8,11 +8,11 @@ def compiled_once():
   """`PopulationProgram`, but the same is given again for the same network, data and settings."""
   made = {}
 
-  def make(network, data, **settings):
+  def make(network, data, recipe, **settings):
     contents = hash(tuple(np.asarray(x).tobytes() for x in data.arrays))  # The same data may lie on more devices.
-    key = network, data.task, data.augmentation, contents, *sorted(settings.items(), key=str)
+    key = network, data.task, data.augmentation, contents, recipe, *sorted(settings.items(), key=str)
     if key not in made:
-      made[key] = PopulationProgram(network, data, **settings)
+      made[key] = PopulationProgram(network, data, recipe, **settings)
     return made[key]
 
   return make

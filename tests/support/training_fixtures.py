@@ -11,7 +11,7 @@ from enas_jax.training.family import family_network
 from enas_jax.training.layout import Execution, Layout
 from enas_jax.training.module_program import ModuleProgram
 from enas_jax.training.state import TrainingData
-from enas_jax.types import Request, Schedule, Task
+from enas_jax.types import Recipe, Request, Schedule, Task
 from support.asking import chain, chains
 from support.compiled_once import compiled_once
 
@@ -44,12 +44,12 @@ def make_request():
 
 @pytest.fixture(scope='session')
 def program_of_one(data, make_request):
-  return ModuleProgram(make_request().architecture, data, batch_size=8)
+  return ModuleProgram(make_request().architecture, data, Recipe(8))
 
 
 @pytest.fixture(scope='session')
 def program_of_four(data, make_request):
-  return ModuleProgram(make_request().architecture, data, batch_size=8, replicates=4)
+  return ModuleProgram(make_request().architecture, data, Recipe(8), replicates=4)
 
 
 @pytest.fixture(scope='session')
@@ -70,6 +70,6 @@ def program_with(data, packing, compiled):
     layout = Layout((jax.devices()[0],), **settings)
     family = chains(data, packing)
     network = family_network(family, family.capacity(chain(2, '010').architecture), Execution.default(), layout)
-    return compiled(network, data, batch_size=8, keep_last_batch=False, layout=layout)
+    return compiled(network, data, Recipe(8), layout=layout)
 
   return make

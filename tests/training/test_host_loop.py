@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from support import plain_training
 from support.line_space import Line, LineNetwork
 
 from enas_jax.data.augment import augment, normalise
@@ -19,7 +20,7 @@ from enas_jax.spaces import ChainArchitecture
 from enas_jax.training.host_loop import train
 from enas_jax.training.keys import data_key, initial_key
 from enas_jax.training.module_program import ModuleProgram
-from enas_jax.training.schedule import images_an_epoch, learning_rate, progress, train_macs
+from enas_jax.training.schedule import images_an_epoch, learning_rates, progress, train_macs
 from enas_jax.training.state import Hyperparameters, Snapshot, optimizer
 from enas_jax.types import Request, Schedule
 
@@ -47,10 +48,6 @@ def built(architecture, task, key):
   return nnx.split(build(architecture, task=task, key=key))
 
 
-def cross_entropy(logits, labels):
-  return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-
 class TwoHeaded(LineNetwork):
   """A module with a hook: a second head, and noise that grows with the training's progress."""
 
@@ -73,14 +70,14 @@ def _(architecture: TwoHeadedLine, *, task, key):
   return TwoHeaded(math.prod(task.image_shape), architecture.width, task.num_classes, rngs=nnx.Rngs(params=key))
 
 
-@nnx.jit
-def gradients_of(model, images, labels, key, progress):
+@functools.partial(nnx.jit, static_argnums=5)
+def gradients_of(model, images, labels, key, progress, smoothing):
   def loss_of(model):
     if isinstance(model, TwoHeaded):
       (_, logits), (_, others) = model.training_logits(images, key=key, progress=progress)
-      return cross_entropy(logits, labels) + 0.4 * cross_entropy(others, labels), logits
+      return plain_training.loss(logits, labels, smoothing) + 0.4 * plain_training.loss(others, labels, smoothing), logits
     logits = model(images)
-    return cross_entropy(logits, labels), logits
+    return plain_training.loss(logits, labels, smoothing), logits
 
   return nnx.value_and_grad(loss_of, has_aux=True)(model)
 
@@ -95,11 +92,6 @@ def textbook(request, data):
   opt_state = None
   losses, train_accuracies, scores = [], [], []
   for epoch in range(schedule.epochs):
-    time = (epoch + 1 if schedule.rate_steps_first else epoch) / schedule.epochs
-    sgd = optax.chain(
-        optax.clip_by_global_norm(schedule.clip_norm), optax.add_decayed_weights(schedule.weight_decay),
-        optax.sgd(schedule.learning_rate * (1 + math.cos(math.pi * time)) / 2, momentum=schedule.momentum))
-    opt_state = sgd.init(nnx.state(model, nnx.Param)) if opt_state is None else opt_state
     order_key, step_key = jax.random.split(jax.random.fold_in(key, epoch))
     order = np.asarray(jax.random.permutation(order_key, 20))
     batches = [order[start:start + 8] for start in range(0, 20, 8)]
@@ -112,7 +104,10 @@ def textbook(request, data):
       key_now = jax.random.fold_in(step_key, step)
       images = augmented(key_now, arrays.images[batch], arrays.mean, arrays.std, data.augmentation)
       module_key = jax.random.fold_in(key_now, 0x30D5)
-      (loss, logits), gradients = gradients_of(model, images, labels, module_key, epoch / schedule.epochs)
+      (loss, logits), gradients = gradients_of(
+          model, images, labels, module_key, epoch / schedule.epochs, schedule.label_smoothing)
+      sgd = plain_training.sgd(schedule, epoch * len(batches) + step, len(batches))
+      opt_state = sgd.init(nnx.state(model, nnx.Param)) if opt_state is None else opt_state
       updates, opt_state = sgd.update(gradients, opt_state, nnx.state(model, nnx.Param))
       nnx.update(model, optax.apply_updates(nnx.state(model, nnx.Param), updates))
       loss_sum += float(loss) * len(batch)
@@ -133,7 +128,7 @@ def close(one, other):
 def test_alone_in_a_group_and_by_the_textbook(program_of_one, program_of_four, data, make_request):
   requests = [
       make_request(0), make_request(1, epochs=2, momentum=0.5), make_request(2, rate_steps_first=True),
-      make_request(0, epochs=1, learning_rate=0.02, weight_decay=0.1, clip_norm=0.5)]
+      make_request(0, epochs=1, learning_rate=0.02, weight_decay=0.1, clip_norm=0.5, decay='linear', warmup=0.5)]
   group = run(program_of_four, requests)
   for i, request in enumerate(requests):
     epochs = request.schedule.epochs
@@ -165,8 +160,9 @@ def test_the_last_smaller_batch_is_trained_on_too(program_of_one, data, make_req
 
 
 def test_a_module_s_own_training_logits_are_what_is_trained(data):
-  request = Request(TwoHeadedLine(), Schedule(epochs=2, batch_size=8))
-  losses, train_accuracies, scores, weights = run(ModuleProgram(TwoHeadedLine(), data, batch_size=8), [request])
+  request = Request(TwoHeadedLine(), Schedule(
+      epochs=2, batch_size=8, nesterov=True, label_smoothing=0.1, decay='cosine', settle=0.25))
+  losses, train_accuracies, scores, weights = run(ModuleProgram(TwoHeadedLine(), data, request.schedule.recipe), [request])
   plain = textbook(request, data)
   close(losses[:, 0], plain[0])
   np.testing.assert_allclose(train_accuracies[:, 0], plain[1], rtol=1e-6)  # Of the first logits.
@@ -251,15 +247,29 @@ def test_optimizer_is_that_of_pytorch():
 
 
 @pytest.mark.parametrize('epochs', [1, 2, 7, 48])
-def test_learning_rates(epochs):
+def test_rates_that_change_between_epochs(epochs):
   paper = Schedule(epochs=epochs, rate_steps_first=True)
   sound = Schedule(epochs=epochs)
   for e in range(epochs):
-    assert learning_rate(paper, e) == pytest.approx(0.0125 * (1 + math.cos(math.pi * (e + 1) / epochs)), abs=1e-15)
-    assert learning_rate(sound, e) == pytest.approx(0.0125 * (1 + math.cos(math.pi * e / epochs)), abs=1e-15)
-  assert learning_rate(sound, 0) == 0.025
-  assert learning_rate(paper, epochs - 1) == 0
-  assert learning_rate(paper, epochs + 3) == learning_rate(sound, epochs) == 0
+    for schedule, position in ((paper, e + 1), (sound, e)):
+      rates = learning_rates(schedule, e, 3)
+      assert rates == pytest.approx([0.0125 * (1 + math.cos(math.pi * position / epochs))] * 3, abs=1e-15)
+  assert learning_rates(sound, 0, 1) == [0.025]
+  assert learning_rates(paper, epochs - 1, 1) == [0]
+  assert learning_rates(paper, epochs + 3, 1) == learning_rates(sound, epochs, 1) == [0]
+
+
+@pytest.mark.parametrize('decay', ['cosine', 'linear'])
+@pytest.mark.parametrize(('warmup', 'settle'), [(0.0, 0.0), (0.25, 0.0), (0.0, 0.125), (0.5, 0.25)])
+@pytest.mark.parametrize('epochs', [1, 2, 4])
+def test_rates_that_change_between_steps(decay, warmup, settle, epochs):
+  schedule = Schedule(epochs=epochs, decay=decay, warmup=warmup, settle=settle)
+  found = np.concatenate([learning_rates(schedule, epoch, 8) for epoch in range(epochs)])
+  plain = [plain_training.rate(schedule, step, 8) for step in range(8 * epochs)]
+  np.testing.assert_allclose(found, plain, rtol=1e-5, atol=1e-9)
+  at_zero = round(settle * 8 * epochs)
+  assert (found[:8 * epochs - at_zero] > 0).all() and (found[8 * epochs - at_zero:] == 0).all()
+  assert (learning_rates(schedule, epochs, 8) == 0).all()  # After its own epochs.
 
 
 def test_images_and_multiply_adds_by_hand():

@@ -39,6 +39,7 @@ def test_elsewhere_it_is_tried_once_and_kept(tmp_path, monkeypatch):
   assert len(trials) == 1 and json.loads((tmp_path / 'f').read_text()) == {'Some GPU': {'shifts': 2.0, 'xla': 1.0}}
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_a_trial_times_both(monkeypatch):
   monkeypatch.setattr(trial, 'BATCH', 2)

@@ -16,9 +16,9 @@ from enas_jax.families.chain.weights import Capacity
 from enas_jax.spaces import ChainArchitecture
 from enas_jax.training.keys import data_key
 from enas_jax.training.layout import Layout
-from enas_jax.training.population import Control, PopulationProgram
-from enas_jax.training.state import Hyperparameters
-from enas_jax.types import Request, Schedule
+from enas_jax.training.population import PopulationProgram
+from enas_jax.training.state import Control, Hyperparameters
+from enas_jax.types import Recipe, Request, Schedule
 
 pytest_plugins = ['support.training_fixtures']
 COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'collective-permute', 'all-to-all', 'collective-broadcast')
@@ -29,7 +29,8 @@ def control_of(program, *, steps, first=0, finish=True, score=True, epoch=0):
   total = program.layout.total
   request = Request(ChainArchitecture.uniform(3, 2), Schedule(epochs=3, batch_size=8))
   whole, on = np.full(total, 1, np.int32), np.array(steps) > 0
-  rates = Hyperparameters(*(np.full(total, value, np.float32) for value in (0.1, 0.9, 3e-4, 5.0, 0.0)))
+  rates = Hyperparameters(np.full((total, program.all_steps), 0.1, np.float32),
+                          *(np.full(total, value, np.float32) for value in (0.9, 3e-4, 5.0, 0.0)))
   return Control(jax.numpy.stack([data_key(0, request)] * total), epoch * whole, first * whole, np.array(steps, np.int32),
                  finish & on, score & on, rates)
 
@@ -139,13 +140,14 @@ def test_memory_grows_no_faster_than_the_slots(program_with):
   assert one > state + 8 * 64 * 4 * 4  # The stem's output of a batch, at least.
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_the_time_to_compile_does_not_grow_with_depth(data):
   def seconds(depth):
     network = StackedChain(Capacity.of([ChainArchitecture.uniform(depth, 2)]))
     start = time.process_time()
     program = PopulationProgram(
-        network, data, batch_size=8, keep_last_batch=False, layout=Layout((jax.devices()[0],)))
+        network, data, Recipe(8), layout=Layout((jax.devices()[0],)))
     assert program.compile_seconds > 0
     return time.process_time() - start
 
@@ -171,7 +173,7 @@ from enas_jax.training.slots import Usage, train_in_slots
 from enas_jax.families.chain.network import StackedChain
 from enas_jax.families.chain.weights import Capacity
 from enas_jax.spaces import ChainArchitecture
-from enas_jax.types import Request, Schedule, Task
+from enas_jax.types import Recipe, Request, Schedule, Task
 
 rng = np.random.default_rng(0)
 def part(count):
@@ -188,7 +190,7 @@ assert len(devices) == 8
 def program(count, **layout):
   network = StackedChain(capacity, axis='data' if layout.get('data_parallel') else None)
   return PopulationProgram(
-      network, data, batch_size=8, keep_last_batch=True, layout=Layout(tuple(devices[:count]), **layout))
+      network, data, Recipe(8, keep_last_batch=True), layout=Layout(tuple(devices[:count]), **layout))
 
 def request(i, **schedule):
   settings = {'epochs': 1 + i % 3, 'batch_size': 8, 'learning_rate': 0.05 + 0.01 * i, 'keep_last_batch': True, **schedule}
@@ -238,6 +240,7 @@ def devices():
   return json.loads(process.stdout)
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_eight_devices_train_eight_candidates_and_exchange_nothing(devices):
   assert devices['spread over'] == list(range(8))
@@ -246,6 +249,7 @@ def test_eight_devices_train_eight_candidates_and_exchange_nothing(devices):
   assert 'all-reduce' in devices['parallel text']  # Where something is exchanged the text tells.
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_each_of_eight_devices_does_the_work_of_one(devices):
   """The compiler counts a loop's body once, so equal programs, not equal trainings, are compared: one slot a device."""
@@ -255,6 +259,7 @@ def test_each_of_eight_devices_does_the_work_of_one(devices):
   assert devices['memory'][0] == pytest.approx(devices['memory'][1], rel=0.05)
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_eight_devices_give_what_one_gives(devices):
   assert devices['distance'] == 0
@@ -262,12 +267,14 @@ def test_eight_devices_give_what_one_gives(devices):
   assert 0.2 < devices['fill'] <= 1  # Of eight candidates of one to three epochs, one a device.
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_on_several_devices_one_that_diverges_is_not_noticed(devices):
   assert devices['diverged'] == [1, False]
   assert all(devices['undisturbed'])
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_one_network_on_four_devices_is_that_of_one(devices):
   assert max(devices['parallel']) < 1e-4

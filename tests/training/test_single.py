@@ -14,6 +14,7 @@ from enas_jax.training import slots
 from enas_jax.training.layout import Execution
 from enas_jax.training.population import PopulationProgram
 from enas_jax.training.single import single_training
+from enas_jax.types import Recipe
 
 pytest_plugins = ['support.training_fixtures']
 EXECUTION = Execution.default()
@@ -76,7 +77,7 @@ def test_several_devices_each_take_a_part_of_a_batch(request_, data, network, mo
     pytest.skip('needs two devices')
   program = network._program
   other = PopulationProgram(
-      dataclasses.replace(program.network, axis='data'), data, batch_size=8, keep_last_batch=False,
+      dataclasses.replace(program.network, axis='data'), data, Recipe(8),
       layout=dataclasses.replace(program.layout, devices=tuple(jax.devices()[:2]), data_parallel=True))
   spread = list(slots.train_one(other, request_, seed=5))
   for (_, a), (_, b) in zip(spread, run(network), strict=True):

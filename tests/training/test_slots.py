@@ -1,13 +1,13 @@
 """Training in slots against a textbook loop over each candidate's own module; and that nothing but the request counts."""
 import dataclasses
 import functools
-import math
 
 import jax
 import numpy as np
 import optax
 import pytest
 from flax import nnx
+from support import plain_training
 from support.asking import chain, stopped
 
 from enas_jax.data.augment import augment, normalise
@@ -21,6 +21,7 @@ from enas_jax.training.keys import data_key, initial_seed
 from enas_jax.training.layout import Layout
 from enas_jax.training.slots import Usage, train_in_slots, train_one
 from enas_jax.training.state import Snapshot
+from enas_jax.types import Recipe
 
 pytest_plugins = ['support.training_fixtures']
 SEED = 5
@@ -32,7 +33,7 @@ MIXED = [  # Five candidates that differ in all that candidates differ in.
     chain(2, '0010110', 2, learning_rate=0.05, momentum=0.5),
     chain(3, '10010', 1, replicate=1, weight_decay=0.1, clip_norm=0.5),
     chain(2, '0010110', 3, replicate=2, learning_rate=0.02, rate_steps_first=True),
-    chain(1, '1101', 2, learning_rate=0.2, weight_decay=0.0),
+    chain(1, '1101', 2, learning_rate=0.2, weight_decay=0.0, decay='cosine', warmup=0.25),
 ]
 DIVERGING = chain(2, '0110', 3, learning_rate=1e30)
 
@@ -72,7 +73,7 @@ augmented = jax.jit(augment, static_argnums=4)
 
 
 @functools.cache
-def module(architecture, task):
+def module(architecture, task, smoothing):
   """Empty weights and statistics of the plain module, its training step's gradients, and its logits."""
   graph, params, stats = nnx.split(
       nnx.eval_shape(lambda: build(architecture, task=task, key=jax.random.key(0))), nnx.Param, nnx.BatchStat)
@@ -83,7 +84,7 @@ def module(architecture, task):
       model = nnx.merge(graph, params, stats, copy=True)
       model.train()
       logits = model(images)
-      loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+      loss = plain_training.loss(logits, labels, smoothing)
       return loss, (nnx.state(model, nnx.BatchStat), (logits.argmax(-1) == labels).sum())
 
     return jax.value_and_grad(loss_of, has_aux=True)(params)
@@ -99,18 +100,13 @@ def module(architecture, task):
 def textbook(request, data):
   """The same candidate by a plain Flax and Optax loop, sharing the first weights and the augmentation: epochs, weights."""
   schedule, arrays = request.schedule, data.arrays
-  params, stats, gradients_of, logits_of = module(request.architecture, data.task)
+  params, stats, gradients_of, logits_of = module(request.architecture, data.task, schedule.label_smoothing)
   first = initial(request.architecture, data.task, np.random.default_rng(initial_seed(SEED, request)))
   for state, values in zip((params, stats), first, strict=True):
     nnx.replace_by_pure_dict(state, jax.tree.map(jax.numpy.asarray, values))
   opt_state = None
   epochs = []
   for epoch in range(schedule.epochs):
-    time = (epoch + 1 if schedule.rate_steps_first else epoch) / schedule.epochs
-    sgd = optax.chain(
-        optax.clip_by_global_norm(schedule.clip_norm), optax.add_decayed_weights(schedule.weight_decay),
-        optax.sgd(schedule.learning_rate * (1 + math.cos(math.pi * time)) / 2, momentum=schedule.momentum))
-    opt_state = sgd.init(params) if opt_state is None else opt_state
     order_key, step_key = jax.random.split(jax.random.fold_in(data_key(SEED, request), epoch))
     order = np.asarray(jax.random.permutation(order_key, 20))
     batches = [order[:8], order[8:16]] + [order[16:]] * schedule.keep_last_batch
@@ -119,7 +115,8 @@ def textbook(request, data):
       images = augmented(
           jax.random.fold_in(step_key, step), arrays.images[batch], arrays.mean, arrays.std, data.augmentation)
       (loss, (stats, correct)), gradients = gradients_of(params, stats, images, arrays.labels[batch])
-      updates, opt_state = sgd.update(gradients, opt_state, params)
+      sgd = plain_training.sgd(schedule, epoch * len(batches) + step, len(batches))
+      updates, opt_state = sgd.update(gradients, sgd.init(params) if opt_state is None else opt_state, params)
       params = optax.apply_updates(params, updates)
       loss_sum += float(loss) * len(batch)
       correct_sum += int(correct)
@@ -155,6 +152,7 @@ def test_one_candidate_is_the_textbook(program, mixed):
   assert_textbook(program, MIXED[:1], mixed[:1])
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_mixed_candidates_are_the_textbook(program, mixed):
   assert [len(state.epochs) for state in mixed] == [3, 2, 1, 3, 2]
@@ -162,16 +160,27 @@ def test_mixed_candidates_are_the_textbook(program, mixed):
   assert len({state.epochs[0].loss for state in mixed}) == 5  # They do differ.
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_the_last_smaller_batch_and_crops_of_another_size_are_trained_on_too(data, packing, compiled):
   """Their shapes are others than those of what is scored."""
   data = dataclasses.replace(data, augmentation=dataclasses.replace(data.augmentation, crop_size=9))
   requests = [chain(2, '111', epochs, replicate=epochs, keep_last_batch=True) for epochs in (3, 2)]
-  program = compiled(StackedChain(packing.capacity(requests[0].architecture)), data, batch_size=8, keep_last_batch=True,
+  program = compiled(StackedChain(packing.capacity(requests[0].architecture)), data, Recipe(8, keep_last_batch=True),
                      layout=Layout(tuple(jax.devices()[:1]), slots=2))
   results = train(program, requests)
   assert_textbook(program, requests, results)
   assert_same(train(program, requests[::-1])[::-1], results)
+
+
+@pytest.mark.slow
+@pytest.mark.once
+def test_momentum_and_targets_are_compiled_into_a_program_and_rates_are_data(data, packing, compiled):
+  own = {'nesterov': True, 'label_smoothing': 0.2, 'keep_last_batch': True}  # Nine steps in three epochs.
+  requests = [chain(2, '111', 3, **own, decay='linear', warmup=2 / 9, settle=1 / 9), chain(2, '111', 2, **own)]
+  program = compiled(StackedChain(packing.capacity(requests[0].architecture)), data, requests[0].schedule.recipe,
+                     layout=Layout(tuple(jax.devices()[:1]), slots=2))
+  assert_textbook(program, requests, train(program, requests))
 
 
 def test_again_and_in_any_order_it_is_the_same_to_the_last_bit(program, mixed):
@@ -308,6 +317,7 @@ def test_one_by_itself_is_the_same_from_any_point(program_with, mixed, monkeypat
 VMAPPED = [pytest.param(False, id='own batches'), pytest.param(True, id='shared batches')]
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.parametrize('shared', VMAPPED)
 def test_side_by_side_it_is_the_same_up_to_rounding(program_with, program, mixed, shared, monkeypatch):
@@ -320,6 +330,7 @@ def test_side_by_side_it_is_the_same_up_to_rounding(program_with, program, mixed
   assert_same(train(beside, MIXED), results)
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.parametrize('shared', VMAPPED)
 def test_side_by_side_one_that_diverges_is_not_noticed(program_with, shared):
@@ -331,6 +342,7 @@ def test_side_by_side_one_that_diverges_is_not_noticed(program_with, shared):
   assert_same(results, quiet)
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_side_by_side_stopped_early_and_gone_on_with_it_is_the_same(program_with):
   beside = program_with(slots=2, vmapped=True, shared_batches=True)

@@ -78,11 +78,11 @@ class ChannelwiseChain(StackedChain):
     return Forward(head(params['head'], pooled), new_stats, pooled, kept, memory)
 
   def backward(self, params: Weights, candidate: Plan, limits: Int[Array, ' 3'], images: Float[Array, 'B H W C'],
-               labels: Int[Array, ' B'], forward: Forward) -> tuple[Float[Array, ''], Weights]:
+               labels: Int[Array, ' B'], forward: Forward, smoothing: float = 0.0) -> tuple[Float[Array, ''], Weights]:
     """Returns the mean loss and the gradients of a batch, as the other form does."""
     if not self._large(images.shape):
-      return super().backward(params, candidate, limits, images, labels, forward)
-    loss, to_logits = self._loss(forward.logits, labels)
+      return super().backward(params, candidate, limits, images, labels, forward, smoothing)
+    loss, to_logits = self._loss(forward.logits, labels, smoothing)
     kept, gradients = forward.kept, {}
     gradients['head'], to_pooled = jax.vjp(head, params['head'], forward.pooled)[1](to_logits)
     layer = kept['head']

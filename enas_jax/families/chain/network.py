@@ -134,12 +134,12 @@ class StackedChain:
     return Forward(head(params['head'], pooled), new_stats, pooled, kept, memory)
 
   def backward(self, params: Weights, candidate: Plan, limits: Int[Array, ' 3'], images: Float[Array, 'B H W C'],
-               labels: Int[Array, ' B'], forward: Forward) -> tuple[Float[Array, ''], Weights]:
+               labels: Int[Array, ' B'], forward: Forward, smoothing: float = 0.0) -> tuple[Float[Array, ''], Weights]:
     """Returns the mean loss and the gradients of a batch whose forward pass was one of training.
 
     With an `axis`, B is this device's part of the batch.
     """
-    loss, to_logits = self._loss(forward.logits, labels)
+    loss, to_logits = self._loss(forward.logits, labels, smoothing)
     gradients: Weights = {}
     gradients['head'], to_pooled = jax.vjp(head, params['head'], forward.pooled)[1](to_logits)
     shape = forward.kept['head']
@@ -252,12 +252,15 @@ class StackedChain:
   def _norm(self) -> BatchNorm:
     return BatchNorm(axis=self.axis)
 
-  def _loss(self, logits: Float[Array, 'classes B'],
-            labels: Int[Array, ' B']) -> tuple[Float[Array, ''], Float[Array, 'classes B']]:
-    """Returns the cross entropy, this device's part of the mean, and its gradient to the logits."""
+  def _loss(self, logits: Float[Array, 'classes B'], labels: Int[Array, ' B'],
+            smoothing: float) -> tuple[Float[Array, ''], Float[Array, 'classes B']]:
+    """Returns the cross entropy, this device's part of the mean, and its gradient to the logits; see training/loss.py."""
     batch = len(labels) * (1 if self.axis is None else jax.lax.axis_size(self.axis))
     log_likelihood = jax.nn.log_softmax(logits, axis=0)
     one_hot = labels == jnp.arange(len(logits))[:, None]
+    if smoothing:
+      target = (1 - smoothing) * one_hot + smoothing / len(logits)
+      return -(target * log_likelihood).sum() / batch, (jnp.exp(log_likelihood) - target) / batch
     return -jnp.where(one_hot, log_likelihood, 0).sum() / batch, (jnp.exp(log_likelihood) - one_hot) / batch
 
 

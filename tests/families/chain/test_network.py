@@ -119,6 +119,7 @@ def assert_close(one, other, tolerance):
     np.testing.assert_allclose(np.asarray(x, np.float32), np.asarray(y, np.float32), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.parametrize('settings', [
     pytest.param(DEFAULT, id='shifts'), pytest.param({'lowering': 'xla', 'options': QUICK}, id='xla')])
@@ -168,6 +169,7 @@ def test_padding_stays_zero_while_training():
   assert min(moved) > 0  # While every weight of its own has been trained.
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_side_by_side_and_masked_it_is_the_same():
   members = [pack(a, *weights(a), SMALL_CAPACITY) for a in SMALL]
@@ -187,6 +189,7 @@ def test_side_by_side_and_masked_it_is_the_same():
       assert (np.asarray(values[1])[own == 0] == 0).all()
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_bfloat16_is_close():
   for architecture in SMALL:
