@@ -27,10 +27,11 @@ from enas_jax.ledger import Ledger
 from enas_jax.loop import drive
 from enas_jax.machine import peak_memory_bytes
 from enas_jax.progress import Progress, TimeLeft
+from enas_jax.spaces import HasDepthAndWidth, SearchSpace
 from enas_jax.spending import Spending
 from enas_jax.strategies import HasNotice, Strategy
 from enas_jax.train import check_network, check_seed, final_request, finished, fit
-from enas_jax.types import Evaluation, Request, Task
+from enas_jax.types import Architecture, Evaluation, Request, Task
 from enas_jax.workdir import Workdir
 
 
@@ -114,6 +115,8 @@ def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progre
   architecture = strategy.best(state)
   if architecture is None:
     raise UserError(f'none of {len(ledger)} candidates succeeded; see the reasons in {ledger.path}')
+  if at_bound := _at_bound(space, architecture):
+    progress.note(at_bound)
   found = {**({'cut': cut} if cut else {}), 'population': estimator.report(), 'front': strategy.front(state)}
   del estimator  # Its programs, before the final training needs memory.
   if not train or dataset is None:
@@ -195,6 +198,18 @@ def _last(strategy: Strategy, state: Any, config: ConfigDict) -> list[Request]:
   """Returns the final training of the network that is the best so far; nothing if there is none."""
   winner = strategy.best(state)
   return [] if winner is None else [final_request(winner, config)]
+
+
+def _at_bound(space: SearchSpace[Any], architecture: Architecture) -> str:
+  """Returns one line where the best network is as deep or as wide as its space allows; else nothing."""
+  if not isinstance(space, HasDepthAndWidth):
+    return ''
+  layers, steps = space.size_steps(architecture)
+  reached = {'depth': layers == len(space.depths) - 1 > 0, 'width': steps == 0 < len(space.widths) - 1}
+  if not any(reached.values()):
+    return ''
+  return (f"the best network has the largest {' and '.join(name for name, at in reached.items() if at)} of its space; a larger "
+          f'one may hold a better network: config.{space.name}')
 
 
 def _macs(number: int) -> str:

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from enas_jax import estimators, fields, spaces
+from enas_jax import estimators, fields, spaces, workdir
 from enas_jax.config import get_config
 from enas_jax.registry import Registry
 from enas_jax.strategies import STRATEGIES
@@ -21,11 +21,19 @@ def kind(config, field):
   return config.get_type(name).__name__
 
 
+RETUNED = {'training.learning_rate': 0.1}
+
+
 def test_fields_types_and_values_are_those_of_version_0_1():
-  """Else the workdirs and config files that there are would be refused."""
+  """Else the workdirs and config files that there are would be refused. Later fields have a value that does what was done."""
   config = get_config()
-  flat = fields.flatten(config.to_dict())
-  assert {field: [kind(config, field), value] for field, value in json.loads(json.dumps(flat)).items()} == STORED
+  flat = json.loads(json.dumps(fields.flatten(config.to_dict())))
+  found = {field: [kind(config, field), value] for field, value in flat.items()}
+  later = {field: found.pop(field) for field in workdir.LATER_SETTINGS}
+  assert found == {field: [name, RETUNED.get(field, value)] for field, (name, value) in STORED.items()}
+  for field, (name, _) in later.items():
+    fields.changed(config, {field: workdir.LATER_SETTINGS[field]})
+    assert kind(config, field) == name
 
 
 def test_each_that_is_registered_has_its_group():

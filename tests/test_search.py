@@ -266,6 +266,18 @@ def test_a_search_refuses_the_workdir_of_a_training(find, tmp_path):
     find(Table())
 
 
+@pytest.mark.parametrize(('depth', 'width', 'largest'), [
+    (6, 4, 'depth and width'), (6, 3, 'depth'), (4, 4, 'width'), (4, 3, None), (3, 1, None)])
+def test_a_winner_at_the_bound_of_its_space_is_told_of(depth, width, largest):
+  space = enas_jax.spaces.ChainSpace(min_depth=3, max_depth=6, min_width=1, max_width=4, width_step=1)
+  text = search._at_bound(space, enas_jax.spaces.ChainArchitecture.uniform(depth, width))
+  assert text == ((largest and f'the best network has the largest {largest} of its space; a larger one may hold a better '
+                  'network: config.chain') or '')
+  one = enas_jax.spaces.ChainSpace(min_depth=3, max_depth=3, min_width=4, max_width=4)
+  assert not search._at_bound(one, enas_jax.spaces.ChainArchitecture.uniform(3, 4))
+  assert not search._at_bound(enas_jax.spaces.NasBench201Space(), None)
+
+
 @pytest.mark.parametrize(('number', 'text'), [
     (12_345_678, '12.3 M'), (1_000_000, '1.0 M'), (432_100, '0.432 M'), (43_210, '0.0432 M'), (9_876, '9,876'), (0, '0')])
 def test_multiply_adds_have_three_digits_below_a_million(number, text):

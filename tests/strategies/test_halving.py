@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.synthetic_estimator import SPACE, estimate, play, strategy_with
 
+from enas_jax.config import get_config
 from enas_jax.errors import UserError
 from enas_jax.spaces.chain import ChainSpace
 from enas_jax.types import Evaluation, Schedule
@@ -56,13 +57,14 @@ def test_an_odd_field_by_hand():
 
 
 def test_the_request_is_the_whole_schedule_with_a_stop():
-  strategy = search(**{'epochs.per_layer': 2, 'epochs.per_width_step': 1, 'training.learning_rate': 0.1})
+  strategy = search(**{'epochs.per_layer': 2, 'epochs.per_width_step': 1, 'training.learning_rate': 0.3})
+  training = {**get_config().training.to_dict(), 'learning_rate': 0.3}
   for state, requests in play(strategy, strategy.init(0)):
     left = 2 - len(state.results)
     for r in requests:
       epochs = 9 + 2 * (r.architecture.depth - 3) + (10 - r.architecture.width) // 2
       stop = max(1, round(epochs / 3**left)) if left else None
-      assert r.schedule == Schedule(epochs=epochs, stop_epoch=stop, batch_size=32, learning_rate=0.1)
+      assert r.schedule == Schedule(epochs=epochs, stop_epoch=stop, **training)
       assert (r.replicate, r.phase) == (0, f'rung {3 - left}')
 
 

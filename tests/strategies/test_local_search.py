@@ -83,7 +83,8 @@ def test_the_first_better_one_is_moved_to():
     if before.memory.centre is not None and before.history is not after.history:
       *_, last = after.history.answers
       if score(last) > score(before.memory.centre):
-        assert score(after.memory.centre) >= score(last)
+        over = after.memory.centre is None  # All around it are known, and none is better.
+        assert over or score(after.memory.centre) >= score(last)
         improved += 1
       elif after.memory.centre is not None:
         assert after.memory.centre == before.memory.centre
