@@ -1,6 +1,7 @@
 """The NAS-Bench-101 space against the official tests and files, networkx, brute force and 30,001 measured cells."""
 import functools
 import itertools
+import os
 import pathlib
 
 import numpy as np
@@ -100,12 +101,14 @@ def test_cells_are_written_as_in_the_official_files():
 
 
 @pytest.mark.once
-@pytest.mark.slow  # Half a minute of MD5.
+@pytest.mark.slow
 def test_the_official_hash_tells_all_cells_apart():
+  step = 1 if 'ENAS_JAX_THOROUGH' in os.environ else 4  # All: forty seconds of MD5.
+  cells = [part[::step] for part in enumerate_cells()]
   hashes = {
       module_hash(matrix[:size, :size].tolist(), [LABELS[code] for code in codes[:size]])
-      for matrix, codes, size in zip(*enumerate_cells(), strict=True)}
-  assert len(hashes) == SPACE.size()
+      for matrix, codes, size in zip(*cells, strict=True)}
+  assert len(hashes) == len(cells[0]) == -(-SPACE.size() // step)
 
 
 @pytest.mark.skipif(not SUBSET.exists(), reason=f'the measured cells are not at {SUBSET}')
