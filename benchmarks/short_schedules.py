@@ -12,14 +12,15 @@ import dataclasses
 
 import numpy as np
 from absl import flags
-from scipy.stats import spearmanr
 
 from enas_jax import cli, data, estimators, spaces
 from enas_jax.ledger import Ledger
+from enas_jax.predictors.report import rank_correlation
 from enas_jax.types import Request, Schedule
 from enas_jax.workdir import Workdir
 
-SCHEDULES = {
+PLAIN = {'decay': 'cosine', 'warmup': 0.0, 'settle': 0.0, 'nesterov': False, 'label_smoothing': 0.0, 'rate_steps_first': False}
+SCHEDULES = {  # Changes of the plain one.
     'between epochs': {'decay': 'epoch_cosine'},
     'between epochs, stepped first': {'decay': 'epoch_cosine', 'rate_steps_first': True},
     'cosine': {'decay': 'cosine'},
@@ -40,7 +41,7 @@ def main(values):
   base = Schedule(epochs=values.epochs, **config.training.to_dict())
   rows = {name: SCHEDULES[name] for name in (values.only.split(',') if values.only else list(SCHEDULES))}
   rows |= {text: _changes(text) for text in (values.others or '').split(';') if text}
-  schedules = {name: dataclasses.replace(base, **{'rate_steps_first': False, **changes}) for name, changes in rows.items()}
+  schedules = {name: dataclasses.replace(base, **{**PLAIN, **changes}) for name, changes in rows.items()}
   final = dataclasses.replace(base, epochs=values.final_epochs)
   asked = {name: [Request(chain, schedule, r) for chain in chains for r in range(values.replicates)]
            for name, schedule in schedules.items()}
@@ -63,7 +64,7 @@ def main(values):
   print('| --- | --- | --- | --- | --- |')
   for name, scores in found.items():
     spread = scores.std(1, ddof=1)
-    ranks = '' if truth is None else f'{np.mean([spearmanr(column, truth).statistic for column in scores.T]):.3f}'
+    ranks = '' if truth is None else f'{np.mean([rank_correlation(column, truth).spearman for column in scores.T]):.3f}'
     points = ' | '.join(f'{100 * x:.2f}' for x in (scores.mean(), np.sqrt((spread**2).mean()), spread.max()))
     print(f'| {name} | {points} | {ranks} |')
 
@@ -82,7 +83,7 @@ def _define_flags(values):
   flags.DEFINE_integer('epochs', 2, 'Of each short training.', flag_values=values)
   flags.DEFINE_integer('final_epochs', 24, 'Of each long training.', flag_values=values)
   flags.DEFINE_string('only', None, 'Names of schedules, of those in this file; all by default.', flag_values=values)
-  flags.DEFINE_string('others', None, 'Further schedules, as changes of the config, by semicolons.', flag_values=values)
+  flags.DEFINE_string('others', None, 'Further schedules, as changes of the plain one, by semicolons.', flag_values=values)
 
 
 if __name__ == '__main__':

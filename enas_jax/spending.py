@@ -13,7 +13,7 @@ class Spending:
   """A search's ledger against its budget.
 
   What was spent is what the ledger says, never what a clock does, so that a search ends at the same candidate however often it
-  is stopped and resumed. A batch that was begun is finished.
+  is stopped and resumed: a batch that was begun is within its multiply-adds still, and its time is not looked at again.
 
   Args:
     budget: the limits.
@@ -36,9 +36,9 @@ class Spending:
     Raises:
       UserError: the budget does not pay for a single batch and the final training.
     """
-    entries = list(self._ledger)
-    if not new or (entries and entries[-1][0] in requests):
+    if not new:
       return ''
+    entries = list(self._ledger)
     coming = [self._predict_macs(request) for request in new]
     spent = sum(evaluation.train_macs for _, evaluation in entries)
     limit = self._budget.train_macs
@@ -47,7 +47,9 @@ class Spending:
       if not entries:
         raise UserError(f'config.budget.train_macs {limit:.3g} is too small: {text}; give more')
       return f'budget.train_macs {limit:.3g}: {text}'
-    return '' if self._budget.seconds is None else self._out_of_time(self._budget.seconds, coming)
+    if self._budget.seconds is None or (entries and entries[-1][0] in requests):  # Begun before a restart: it is finished.
+      return ''
+    return self._out_of_time(self._budget.seconds, coming)
 
   def _out_of_time(self, limit: float, coming: Sequence[float]) -> str:
     time_left, seconds = TimeLeft(), []

@@ -39,8 +39,12 @@ def test_time_is_kept_for_the_final_training():
 
 def test_a_batch_that_was_begun_is_finished_and_a_known_one_costs_nothing():
   batch = REQUESTS[:4]
+  assert spending([entry(5), entry(0), entry(1)], seconds=1.0).cut(batch, batch[2:]) == ''
+  for begun in range(4):  # By multiply-adds it goes as it went before the restart, or not at all.
+    known = [entry(5), *map(entry, range(begun))]
+    assert spending(known, train_macs=50.0).cut(batch, batch[begun:]) == ''
+    assert spending(known, train_macs=49.0).cut(batch, batch[begun:]) != ''
   for limits in ({'train_macs': 1.0}, {'seconds': 1.0}):
-    assert spending([entry(5), entry(0), entry(1)], **limits).cut(batch, batch[2:]) == ''
     assert spending([entry(5), entry(0)], **limits).cut(REQUESTS[5:], []) == ''
 
 

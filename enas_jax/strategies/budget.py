@@ -35,7 +35,7 @@ class Spent:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Budget:
-  """What a search may spend (`config.budget`). No limit is exceeded: a batch that would is not asked for, and the search ends.
+  """What a search may spend (`config.budget`). A batch that would exceed a limit is not evaluated, and the search ends.
 
   Attributes:
     evaluations: how many candidates may be asked for, >= 0; 0 means no limit. EG-NAS and halving end by their own rules
