@@ -31,6 +31,7 @@ def get_config() -> ConfigDict:
   config.estimator = 'trained'  # Or 'table': candidates are looked up, the winner alone is trained.
   config.precision = 'auto'  # Of planes and products: 'float32', 'bfloat16', or 'auto': float32 on a CPU, else bfloat16.
   config.memory_limit_gb = 0.0  # For all candidates in training at once, a device (on a CPU: in all). 0: whatever is free.
+  config.control = True  # Train an unsearched network like the winner, so that result.json says what the search gained.
   config.max_failures_in_a_row = 10  # The search stops after this many failed candidates in a row, and says why.
 
   config.data = ConfigDict()

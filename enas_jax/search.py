@@ -18,7 +18,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from enas_jax import cli, data, estimators, settings, spaces, strategies, tables
+from enas_jax import cli, control, data, estimators, settings, spaces, strategies, tables
 from enas_jax.data import Dataset
 from enas_jax.errors import UserError
 from enas_jax.estimators import Estimator, Execution
@@ -56,6 +56,8 @@ def main(values: flags.FlagValues) -> None:
        cli.stop_on_sigterm() as stop:
     execution = estimators.execution(config.precision, workdir.path, **cli.execution_flags(values))
     result = search(config, dataset, workdir, progress, execution=execution, should_stop=lambda: stop.requested)
+    if 'control' in result:
+      progress.note(control.describe(result['control']))
     progress.note(
         f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters, "
         f"{_macs(result['macs'])} multiply-adds, {result['evaluations']} candidates; "
@@ -122,7 +124,8 @@ def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progre
   if not train or dataset is None:
     return {'seed': config.seed, 'architecture': architecture.to_json(), **_summary(ledger), **found}
   progress.phase(f'final training of the best network: {architecture}')
-  final = fit(architecture, config, dataset, workdir, progress, execution=execution, should_stop=should_stop)
+  train_winner = control.fit_beside_control if config.control else fit
+  final = train_winner(architecture, config, dataset, workdir, progress, execution=execution, should_stop=should_stop)
   result = {**final, **_summary(ledger, final['seconds']), **found}
   workdir.write_json('result.json', result)
   return result

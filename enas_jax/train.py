@@ -31,10 +31,10 @@ from enas_jax.training.memory import shortage
 from enas_jax.training.single import SingleTraining, single_training
 from enas_jax.training.state import Snapshot
 from enas_jax.types import Architecture, Request, Schedule, Task
-from enas_jax.workdir import Workdir
+from enas_jax.workdir import Folder, Workdir
 
 
-def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Progress, *,
+def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, folder: Folder, progress: Progress, *,
         execution: Execution, should_stop: Callable[[], bool]) -> dict[str, Any]:
   """Trains on the whole training part, resuming from the last checkpoint, and saves architecture.json and the network.
 
@@ -54,17 +54,17 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdi
   started = time.monotonic()
   part = training_data(config, dataset, dataset.train, dataset.test)
   network = single_training(request, part, execution, family_of(config, space, part))
-  workdir.write_json('architecture.json', architecture.to_json())
+  folder.write_json('architecture.json', architecture.to_json())
   if reason := shortage(network.memory_bytes, int(config.memory_limit_gb * 1e9) or None):
-    raise UserError(f'final training is out of memory: {reason}; {_elsewhere(workdir, "batch_size")}')
-  with Checkpoints(workdir.path / 'checkpoints', progress.note) as checkpoints:
+    raise UserError(f'final training is out of memory: {reason}; {_elsewhere(folder, "batch_size")}')
+  with Checkpoints(folder.path / 'checkpoints', progress.note) as checkpoints:
     state, record = _restore(checkpoints, network)
     started -= record['seconds']
     for snapshot, epoch in network.train(seed=config.seed, start=state, score=every_epoch, should_stop=should_stop):
       if epoch is not None:
         if not np.isfinite(epoch.loss):
           reason = f'loss {epoch.loss} in epoch {snapshot.epoch}'
-          raise UserError(f'final training diverged: {reason}; {_elsewhere(workdir, "learning_rate")}')
+          raise UserError(f'final training diverged: {reason}; {_elsewhere(folder, "learning_rate")}')
         record['loss'].append(epoch.loss)
         record['train_accuracy'].append(epoch.train_accuracy)
         record['test_accuracy'] += [] if np.isnan(epoch.score) else [epoch.score]
@@ -78,7 +78,7 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, workdi
   assert state is not None  # There is an epoch at least.
   mean, std = (np.asarray(x) for x in (part.arrays.mean, part.arrays.std))
   model = Model(architecture, network.network(state.state), dataset.task, mean, std, dataset.class_names)
-  model.save(workdir.path)
+  model.save(folder.path)
   record['seconds'] = time.monotonic() - started
   return {
       'seed': config.seed,
@@ -128,9 +128,9 @@ def check_network(space: SearchSpace[Any], task: Task) -> None:
                     'mend one of them')
 
 
-def _elsewhere(workdir: Workdir, setting: str) -> str:
+def _elsewhere(folder: Folder, setting: str) -> str:
   """The way out where the winner is found but cannot be trained under this workdir's settings."""
-  return (f'train {workdir.path}/architecture.json with python -m enas_jax.train, another --workdir and a lower '
+  return (f'train {folder.path}/architecture.json with python -m enas_jax.train, another --workdir and a lower '
           f'--config.training.{setting}')
 
 

@@ -30,55 +30,26 @@ PACKAGES = ('enas_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'n
 SHOWN_DIFFERENCES = 5
 # Settings that the folder of an earlier version lacks, at the value that does what was done then.
 LATER_SETTINGS = {
-    **{f'training.{name}': value for name, value in LATER_FIELDS.items() if name != 'stop_epoch'}, 'budget.seconds': None}
+    **{f'training.{name}': value for name, value in LATER_FIELDS.items() if name != 'stop_epoch'}, 'budget.seconds': None,
+    'control': False}
 
 
-class Workdir:
-  """An open folder. A context manager: the lock is held until the end of the block.
+class Folder:
+  """A folder of records, each whole or absent after a crash.
 
   Attributes:
     path: the folder.
-    ledger: path of the ledger; the file need not exist.
-    notice: one line for the user about versions or hardware that changed since the first run; empty if none did.
   """
 
-  def __init__(self, path: Path, lock: int):
+  def __init__(self, path: Path):
     self.path = path
-    self.ledger = path / 'ledger.jsonl'
-    self.notice = ''
-    self._lock = lock
-    self._is_new = False
 
-  @classmethod
-  def open(cls, path: str | Path, config: ConfigDict, *, data_checksum: str) -> Workdir:
-    """Creates the folder, or resumes it if it was started with the same settings on the same data.
-
-    Raises:
-      UserError: it is not a usable folder, in use, full, or belongs to other settings or data.
-    """
-    path = Path(path).expanduser()
-    record = _record(config, data_checksum)
-    with disk_errors(path):
-      path.mkdir(parents=True, exist_ok=True)
-      workdir = cls(path, _acquire(path))
-    try:
-      workdir._settle(record)
-    except BaseException:
-      workdir.close()
-      raise
-    return workdir
-
-  def close(self) -> None:
-    """Releases the lock. The lock file stays: removing it could break a newer lock."""
-    os.close(self._lock)
-
-  def __enter__(self) -> Workdir:
-    return self
-
-  def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-    if self._is_new and kind is not None and issubclass(kind, UserError):
-      self._forget()
-    self.close()
+  def part(self, name: str) -> Folder:
+    """Returns a folder in it; made if absent. Raises UserError where the disk does not allow it."""
+    part = Folder(self.path / name)
+    with disk_errors(self.path):
+      part.path.mkdir(exist_ok=True)
+    return part
 
   def write_json(self, name: str, record: Any) -> None:
     """Writes a file as a whole: after a crash it is the old one or the new one."""
@@ -121,6 +92,54 @@ class Workdir:
         raise UserError(f'{file} is damaged ({error}); restore it or choose another --workdir') from error
       damaged(f'{file} is damaged ({error}) and is made again')
       return None
+
+
+class Workdir(Folder):
+  """An open work folder. A context manager: the lock is held until the end of the block.
+
+  Attributes:
+    path: the folder.
+    ledger: path of the ledger; the file need not exist.
+    notice: one line for the user about versions or hardware that changed since the first run; empty if none did.
+  """
+
+  def __init__(self, path: Path, lock: int):
+    super().__init__(path)
+    self.ledger = path / 'ledger.jsonl'
+    self.notice = ''
+    self._lock = lock
+    self._is_new = False
+
+  @classmethod
+  def open(cls, path: str | Path, config: ConfigDict, *, data_checksum: str) -> Workdir:
+    """Creates the folder, or resumes it if it was started with the same settings on the same data.
+
+    Raises:
+      UserError: it is not a usable folder, in use, full, or belongs to other settings or data.
+    """
+    path = Path(path).expanduser()
+    record = _record(config, data_checksum)
+    with disk_errors(path):
+      path.mkdir(parents=True, exist_ok=True)
+      workdir = cls(path, _acquire(path))
+    try:
+      workdir._settle(record)
+    except BaseException:
+      workdir.close()
+      raise
+    return workdir
+
+  def close(self) -> None:
+    """Releases the lock. The lock file stays: removing it could break a newer lock."""
+    os.close(self._lock)
+
+  def __enter__(self) -> Workdir:
+    return self
+
+  def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    if self._is_new and kind is not None and issubclass(kind, UserError):
+      self._forget()
+    self.close()
 
   def _settle(self, now: Mapping[str, Any]) -> None:
     """Writes the settings on the first run; on a later one refuses others."""

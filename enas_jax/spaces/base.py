@@ -105,3 +105,11 @@ class HasDepthAndWidth(Protocol[A_contra]):
 
   def size_steps(self, architecture: A_contra) -> tuple[int, int]:
     """Returns how many layers a member is deeper than the smallest depth, and how many width steps below the largest width."""
+
+
+@runtime_checkable
+class HasPlainMembers(Protocol[A]):
+  """What a space offers beside `SearchSpace` if it has members that need no search, alike in every layer: optional."""
+
+  def plain(self, task: Task, macs: float) -> A:
+    """Returns the largest plain member of at most so many multiply-adds an image; the smallest one if all have more."""

@@ -127,6 +127,15 @@ class Chains(abc.ABC):
         if other != kernel:
           yield architecture.with_layer(i, kernel=other)
 
+  def plain(self, task: Task, macs: float) -> ChainArchitecture:
+    """Returns a chain of equal separable layers with the largest kernel, of at most so many multiply-adds.
+
+    It has the largest depth and as much width as they pay for; only where the smallest width is too much it has less depth.
+    """
+    sizes = [(self.max_depth, width) for width in self.widths] + [(depth, self.widths[-1]) for depth in reversed(self.depths)]
+    chains = [ChainArchitecture.uniform(*size, kernel=max(self.kernels)) for size in sizes]
+    return next((chain for chain in chains if self.macs(chain, task) <= macs), chains[-1])
+
   def size(self) -> int:
     """Returns widths times the sum over depths D of (operations x kernels)^D."""
     choices = len(OPERATIONS) * len(self.kernels)

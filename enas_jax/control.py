@@ -1,0 +1,114 @@
+"""What a search was worth: its winner beside a network of the space that nobody searched, trained alike."""
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from enas_jax import spaces
+from enas_jax.data import Dataset
+from enas_jax.errors import Stopped, UserError
+from enas_jax.estimators import Execution
+from enas_jax.model import load, read_architecture
+from enas_jax.progress import Progress
+from enas_jax.spaces import HasPlainMembers, SearchSpace
+from enas_jax.train import fit
+from enas_jax.types import Architecture, Task
+from enas_jax.workdir import Folder, Workdir
+
+COST = 1.1  # Most multiply-adds of a control, in those of the winner.
+FOLDER = 'control'
+
+
+def unsearched(space: SearchSpace[Any], winner: Architecture, task: Task, seed: int) -> Architecture:
+  """Returns the control: the largest plain network that costs at most `COST` times the winner.
+
+  A space without plain members gives the first network that random search draws from the seed.
+  """
+  if isinstance(space, HasPlainMembers):
+    return space.plain(task, COST * space.macs(winner, task))  # type: ignore[no-any-return]
+  return space.sample(np.random.default_rng([seed, 0]))  # type: ignore[no-any-return]
+
+
+def fit_beside_control(winner: Architecture, config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Progress, *,
+                       execution: Execution, should_stop: Callable[[], bool]) -> dict[str, Any]:
+  """Trains the winner as `train.fit` does, and an unsearched network in the same way for comparison.
+
+  On a CPU with several devices the two train at once, each on a core: one network keeps little more than one busy. Elsewhere
+  the control follows. It lies in the folder `control` of the work folder, for enas_jax.load.
+
+  Returns:
+    The record of `fit`, and under `control` the other network's, with `gain`, the winner's test accuracy less the control's, and
+    the gain's `standard_error`, of the choice of the test images alone. Where the control failed it has the `reason`; where it
+    is the winner itself only the gain, 0.
+
+  Raises:
+    As `fit`. A control that fails is no error.
+  """
+  plain = unsearched(spaces.make(config, winner.to_json()['space']), winner, dataset.task, config.seed)
+  if plain == winner:
+    result = fit(winner, config, dataset, workdir, progress, execution=execution, should_stop=should_stop)
+    return {**result, 'control': {'architecture': plain.to_json(), 'gain': 0.0, 'standard_error': 0.0}}
+  given_up = threading.Event()
+  at_once = execution.platform == 'cpu' and len(execution.devices) > 1
+  devices = execution.devices[1:2] if at_once else execution.devices
+
+  def control() -> dict[str, Any]:
+    with jax.default_device(devices[0]):
+      return _fit_control(plain, config, dataset, workdir.part(FOLDER), execution=dataclasses.replace(execution, devices=devices),
+                          should_stop=lambda: given_up.is_set() or should_stop())
+
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    ahead = pool.submit(control) if at_once else None
+    try:
+      result = fit(winner, config, dataset, workdir, progress, execution=execution, should_stop=should_stop)
+    except BaseException:
+      given_up.set()
+      raise
+    progress.phase(f'training of an unsearched network, for comparison: {plain}')
+    record = ahead.result() if ahead else control()
+  if 'reason' not in record:
+    record |= _gain(workdir, dataset)
+  return {**result, 'control': record}
+
+
+def describe(control: dict[str, Any]) -> str:
+  """Returns one line on what the search gained over its control."""
+  network = f"the unsearched network ({read_architecture(control['architecture'])})"
+  if 'reason' in control:
+    return f"{network} was to be compared and failed: {control['reason']}"
+  if 'test_accuracy' not in control:
+    return f'the best network is {network}: the search gained nothing over it'
+  gain, error = 100 * control['gain'], 100 * control['standard_error']
+  return (f"{network}, trained alike, has {100 * control['test_accuracy']:.2f} %, {control['params']:,} parameters; "
+          f'the search gained {gain:+.2f} ± {error:.2f} points')
+
+
+def _fit_control(plain: Architecture, config: ConfigDict, dataset: Dataset, folder: Folder, *, execution: Execution,
+                 should_stop: Callable[[], bool]) -> dict[str, Any]:
+  if (known := folder.read_json('result.json', damaged=lambda _: None)) is not None:
+    return dict(known)
+  with Progress.silent() as silent:
+    try:
+      record = fit(plain, config, dataset, folder, silent, execution=execution, should_stop=should_stop)
+    except Stopped:
+      raise
+    except Exception as error:  # Whatever it is, the winner is trained and kept; the reason is recorded.
+      text = str(error).strip().partition('\n')[0]
+      return {'architecture': plain.to_json(), 'reason': text if isinstance(error, UserError) else f'{type(error).__name__}: {text}'}
+  folder.write_json('result.json', record)
+  return record
+
+
+def _gain(workdir: Workdir, dataset: Dataset) -> dict[str, float]:
+  """Compares image by image, so that what both find hard does not count as noise."""
+  images, labels = dataset.test.images, dataset.test.labels
+  winner, control = (load(path).predict(images) == labels for path in (workdir.path, workdir.path / FOLDER))
+  difference = winner.astype(float) - control
+  return {'gain': float(difference.mean()), 'standard_error': float(difference.std(ddof=1) / len(difference)**0.5)}
