@@ -29,7 +29,7 @@ from enas_jax.machine import peak_memory_bytes
 from enas_jax.progress import Progress, TimeLeft
 from enas_jax.spaces import HasDepthAndWidth, SearchSpace
 from enas_jax.spending import Spending
-from enas_jax.strategies import HasNotice, Strategy
+from enas_jax.strategies import HasDecisions, HasNotice, Strategy
 from enas_jax.train import check_network, check_seed, final_request, finished, fit
 from enas_jax.types import Architecture, Evaluation, Request, Task
 from enas_jax.workdir import Workdir
@@ -120,6 +120,8 @@ def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progre
   if at_bound := _at_bound(space, architecture):
     progress.note(at_bound)
   found = {**({'cut': cut} if cut else {}), 'population': estimator.report(), 'front': strategy.front(state)}
+  if isinstance(strategy, HasDecisions):
+    found['decisions'] = [decision.to_json() for decision in strategy.decisions(state)]
   del estimator  # Its programs, before the final training needs memory.
   if not train or dataset is None:
     return {'seed': config.seed, 'architecture': architecture.to_json(), **_summary(ledger), **found}
@@ -159,6 +161,12 @@ def explore(strategy: Strategy, estimator: Estimator, run: Run, config: ConfigDi
     run.progress.candidate(request, evaluation)
 
   def on_tell(state: Any) -> None:
+    nonlocal told
+    if isinstance(strategy, HasDecisions):
+      decisions = strategy.decisions(state)
+      for decision in decisions[told:]:
+        run.progress.note(str(decision))
+      told = len(decisions)
     run.workdir.write_json('controller.json', {'evaluations': len(run.ledger), 'state': strategy.to_json(state)})
     run.progress.describe(strategy.describe(state))
 
@@ -169,6 +177,7 @@ def explore(strategy: Strategy, estimator: Estimator, run: Run, config: ConfigDi
     return bool(reason)
 
   state = _restore(strategy, run, config.seed)
+  told = len(strategy.decisions(state)) if isinstance(strategy, HasDecisions) else 0
   run.progress.describe(strategy.describe(state))
   state = drive(
       strategy, estimator, state, run.ledger, on_answer=on_answer, on_tell=on_tell, cut=cut, should_stop=should_stop)

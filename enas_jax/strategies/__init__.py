@@ -22,7 +22,7 @@ from enas_jax.strategies import (  # noqa: F401  Each registers itself.
     random,
     regularized_evolution,
 )
-from enas_jax.strategies.base import AdaptsToTable, HasNotice, Needs, Strategy, TableFacts
+from enas_jax.strategies.base import AdaptsToTable, HasDecisions, HasNotice, Needs, Strategy, TableFacts
 from enas_jax.strategies.budget import Budget
 from enas_jax.strategies.history import History, breed_new, draw_new
 from enas_jax.strategies.history_strategy import HistoryStrategy, Memoryless, Proposer
@@ -31,7 +31,7 @@ from enas_jax.strategies.schedules import Epochs, Schedules
 from enas_jax.types import A, Task
 
 __all__ = [
-    'STRATEGIES', 'AdaptsToTable', 'Budget', 'Epochs', 'HasNotice', 'History', 'HistoryStrategy', 'Memoryless', 'Needs',
+    'STRATEGIES', 'AdaptsToTable', 'Budget', 'Epochs', 'HasDecisions', 'HasNotice', 'History', 'HistoryStrategy', 'Memoryless', 'Needs',
     'Proposer', 'Schedules', 'Setup', 'Strategy', 'TableFacts', 'breed_new', 'draw_new', 'make', 'register', 'walks',
 ]
 

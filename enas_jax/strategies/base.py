@@ -9,10 +9,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from enas_jax.strategies.contest import Decision
 from enas_jax.types import Architecture, Evaluation, Needs, Request
 
 A_co = TypeVar('A_co', bound=Architecture, covariant=True)
 S = TypeVar('S')
+S_contra = TypeVar('S_contra', contravariant=True)
 
 
 class Strategy(Protocol[A_co, S]):
@@ -74,6 +76,14 @@ class HasNotice(Protocol):
   @property
   def notice(self) -> str:
     """One line for the user, such as that the budget is too small for any decision; empty if there is none."""
+
+
+@runtime_checkable
+class HasDecisions(Protocol[S_contra]):
+  """What a strategy may tell of its decisions. Optional."""
+
+  def decisions(self, state: S_contra) -> Sequence[Decision]:
+    """Returns those so far, in order."""
 
 
 def no_front(strategy: object, state: object) -> list[dict[str, Any]]:

@@ -25,13 +25,12 @@ from typing import Any
 from enas_jax.spaces.chain import ChainArchitecture
 from enas_jax.strategies import egnas_walks
 from enas_jax.strategies.base import Needs, no_front
+from enas_jax.strategies.contest import Decision
 from enas_jax.strategies.egnas_rules import EgnasSettings, Outcome
-from enas_jax.strategies.egnas_walks import EgnasState, not_none
+from enas_jax.strategies.egnas_walks import EgnasState, label, not_none
 from enas_jax.strategies.registration import Setup, register
 from enas_jax.strategies.summary import summary
 from enas_jax.types import Evaluation, Request
-
-LABELS = {'baseline': 'operation'}  # Phases whose requests carry another's name.
 
 
 @register('egnas', EgnasSettings, walks=True)
@@ -57,7 +56,7 @@ class Egnas:
     requests: dict[Request, None] = {}
     ahead = state
     for _ in range(self._settings.window if state.phase in ('depth', 'width') else self._settings.micro_window):
-      if _label(ahead) != _label(state) or self.done(ahead):
+      if label(ahead.phase) != label(state.phase) or self.done(ahead):
         break
       requests.update(dict.fromkeys(self._phases[ahead.phase].requests(ahead)))
       ahead = self._move(ahead, Outcome.NEUTRAL, ahead.accuracies)
@@ -77,7 +76,9 @@ class Egnas:
       if not all(request in answers for request in needed):
         break
       used += needed
-      state = self._move(state, *phase.decide(state, [answers[request] for request in needed]))
+      outcome, accuracies, decision, spread = phase.decide(state, [answers[request] for request in needed])
+      told = {'spread': spread or state.spread, 'decisions': state.decisions + ((decision,) if decision else ())}
+      state = dataclasses.replace(self._move(state, outcome, accuracies), **told)
     return state, used
 
   def done(self, state: EgnasState) -> bool:
@@ -89,6 +90,10 @@ class Egnas:
     if state.kept is None or state.macro is None:
       return state.kept
     return dataclasses.replace(state.kept, width=state.macro.width)
+
+  def decisions(self, state: EgnasState) -> Sequence[Decision]:
+    """Returns what was decided, and how sure it was; nothing without a confidence."""
+    return state.decisions
 
   def outlook(self, state: EgnasState) -> Sequence[Request]:
     """Returns the requests to come if nothing more is accepted but what has no rival: the first network and the baseline."""
@@ -102,7 +107,7 @@ class Egnas:
   def describe(self, state: EgnasState) -> str:
     """Returns the phase and the kept network in one line."""
     walk = ' walk' if state.phase in ('depth', 'width') else ' phase'
-    phase = 'done' if self.done(state) else _label(state) + walk
+    phase = 'done' if self.done(state) else label(state.phase) + walk
     best = self.best(state)
     return f"{phase}: keeps {summary(best, not_none(state.accuracy)) if best else 'nothing yet'}"
 
@@ -116,11 +121,10 @@ class Egnas:
 
   def _move(self, state: EgnasState, outcome: Outcome, accuracies: egnas_walks.Accuracies) -> EgnasState:
     """Moves on, and past the decisions that need no training: candidates of which no width fits."""
-    state = self._phases[state.phase].move(state, outcome, accuracies)
+    if outcome is Outcome.OPEN:
+      return dataclasses.replace(state, look=state.look + 1)
+    state = dataclasses.replace(self._phases[state.phase].move(state, outcome, accuracies), look=0)
     while not self.done(state) and not self._phases[state.phase].requests(state):
       state = self._phases[state.phase].move(state, Outcome.BAD, state.accuracies)
     return state
 
-
-def _label(state: EgnasState) -> str:
-  return LABELS.get(state.phase, state.phase)

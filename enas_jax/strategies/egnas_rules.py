@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import itertools
 import statistics
 from collections.abc import Sequence
 
@@ -17,9 +18,8 @@ from enas_jax.errors import UserError
 from enas_jax.settings import at_least
 from enas_jax.spaces.chain import ChainArchitecture, Chains
 from enas_jax.strategies.base import TableFacts
+from enas_jax.strategies.contest import ROUNDING
 from enas_jax.types import Evaluation, Task
-
-ROUNDING = 2e-7
 
 
 class Outcome(enum.Enum):
@@ -29,6 +29,7 @@ class Outcome(enum.Enum):
   FINISH = 'finish'  # Accepted, and so good that the walk ends.
   NEUTRAL = 'neutral'  # Neither accepted nor counted.
   BAD = 'bad'
+  OPEN = 'open'  # Not decided: more replicates are needed.
 
   @property
   def accepted(self) -> bool:
@@ -42,7 +43,11 @@ class EgnasSettings:
 
   The paper's protocol: depth_gain 0.001, depth_loss 0.0005, three failures each, width_tolerance 0, target_accuracy 0.999,
   target_train_accuracy 1 in the logged runs (0.995 in the code), parameter_slack 10000, epochs_continue, no
-  width_control, micro_replicates 1, micro_margin 0.
+  width_control, micro_replicates 1, micro_margin 0, confidence 0, not grow, depth_step 1, micro_groups 0.
+
+  With a `confidence` every decision compares replicates of both networks at equal epochs (`contest`): a change is kept if it is
+  that sure to gain more than its margin, depth_gain, micro_margin or, for a width, minus width_tolerance (plus depth_gain where
+  the walk grows). The settings of the other rules, depth_loss and width_control, then say nothing.
 
   Attributes:
     window: candidates of a walk asked for at once, >= 1; their controls come along. It changes the cost, never a decision.
@@ -61,6 +66,12 @@ class EgnasSettings:
       the kept one reached in fewer.
     micro_replicates: seeds that a micro decision averages over, >= 1.
     micro_margin: a micro change must gain more accuracy than this.
+    confidence: how sure an accepted change is to gain, in (0, 1); 0: decisions are by the accuracies seen, sure or not.
+    most_replicates: with a confidence, the seeds of a network at which an undecided comparison ends as a refusal; they begin
+      with micro_replicates, at least 2, and double.
+    grow: walk from the smallest width up, as long as wider is better; else from the largest down, as long as it costs nothing.
+    depth_step: layers more each step of the depth walk, >= 1.
+    micro_groups: a micro change is tried on this many groups of neighbouring layers, one after the other; 0: on each layer.
   """
 
   window: int = 4
@@ -77,22 +88,44 @@ class EgnasSettings:
   width_control: bool = True
   micro_replicates: int = 2
   micro_margin: float = 0.005
+  confidence: float = 0.0
+  most_replicates: int = 4
+  grow: bool = False
+  depth_step: int = 1
+  micro_groups: int = 0
 
   def __post_init__(self) -> None:
     """Raises UserError for a value out of range."""
-    at_least(
-        self, 1, 'window', 'micro_window', 'depth_failures', 'width_failures', 'micro_replicates', prefix='config.egnas')
+    at_least(self, 1, 'window', 'micro_window', 'depth_failures', 'width_failures', 'micro_replicates', 'depth_step',
+             prefix='config.egnas')
+    at_least(self, 0, 'micro_groups', prefix='config.egnas')
+    if not 0 <= self.confidence < 1:
+      raise UserError(f'config.egnas.confidence {self.confidence} is outside (0, 1); give for example 0.95, or 0 for decisions '
+                      'by the accuracies seen')
+    if self.confidence:
+      at_least(self, 2, 'micro_replicates', prefix='config.egnas')
+      at_least(self, self.micro_replicates, 'most_replicates', prefix='config.egnas')
     for name in ('depth_gain', 'depth_loss', 'width_tolerance', 'parameter_slack', 'micro_margin'):
       if getattr(self, name) < 0:
         raise UserError(f'config.egnas.{name} {getattr(self, name)} is negative; give 0 or more')
 
   def for_table(self, table: TableFacts) -> EgnasSettings:
-    """Returns the settings without a limit on parameters and with one replicate.
+    """Returns the settings without a limit on parameters, with one replicate, and as they were before there was a confidence.
 
-    Chains of a table have no width to pay for an operation with, and a table answers once.
+    Chains of a table have no width to pay for an operation with, and a table answers once: without noise to know of.
     """
     del table
-    return dataclasses.replace(self, parameter_slack=10**9, micro_replicates=1)
+    return dataclasses.replace(
+        self, parameter_slack=10**9, micro_replicates=1, confidence=0.0, grow=False, depth_step=1, micro_groups=0)
+
+  def pairs(self, look: int) -> int:
+    """Returns the replicates of each network at a look, the first being 0: without a confidence always as many."""
+    return min(self.micro_replicates * 2**look, self.most_replicates) if self.confidence else self.micro_replicates
+
+  @property
+  def looks(self) -> int:
+    """How many looks a decision may take."""
+    return next(k for k in itertools.count() if self.pairs(k) in (self.most_replicates, self.pairs(k + 1))) + 1
 
 
 def reaches(accuracy: float, bar: float) -> bool:
@@ -110,18 +143,19 @@ def depth_rule(settings: EgnasSettings, best: float | None, candidate: Evaluatio
   if not candidate.ok:
     return Outcome.BAD
   if best is None or reaches(candidate.accuracy, best + settings.depth_gain):
-    return Outcome.FINISH if _on_target(settings, candidate) else Outcome.ACCEPT
+    return Outcome.FINISH if on_target(settings, candidate) else Outcome.ACCEPT
   return Outcome.NEUTRAL if reaches(candidate.accuracy, best - settings.depth_loss) else Outcome.BAD
 
 
-def _on_target(settings: EgnasSettings, candidate: Evaluation) -> bool:
+def on_target(settings: EgnasSettings, candidate: Evaluation) -> bool:
+  """Returns whether a network is so good that the depth walk ends."""
   trained = candidate.metrics.get('train_accuracy', 0.0)
   return reaches(candidate.accuracy, settings.target_accuracy) or reaches(trained, settings.target_train_accuracy)
 
 
-def width_rule(settings: EgnasSettings, best: float, candidate: Evaluation) -> Outcome:
-  """Accepts at best - tolerance, ties included; a failed candidate is bad."""
-  accepted = candidate.ok and reaches(candidate.accuracy, best - settings.width_tolerance)
+def width_rule(bar: float, candidate: Evaluation) -> Outcome:
+  """Accepts at the bar, ties included; a failed candidate is bad."""
+  accepted = candidate.ok and reaches(candidate.accuracy, bar)
   return Outcome.ACCEPT if accepted else Outcome.BAD
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from enas_jax.spaces.chain import CONVOLUTION, ChainArchitecture, Chains
 from enas_jax.strategies import egnas_rules
+from enas_jax.strategies.contest import Decision, Spread, Verdict, certainty, judge
 from enas_jax.strategies.egnas_rules import EgnasSettings, Outcome
 from enas_jax.strategies.schedules import Schedules
-from enas_jax.types import Evaluation, Request, Task
+from enas_jax.types import Evaluation, Request, Schedule, Task
 
 Accuracies = tuple[float | None, ...]
 T = TypeVar('T')
@@ -33,6 +34,9 @@ class EgnasState:
     width_start: epochs from which the width walk's rule counts.
     macro: the result of the macro phases.
     start: the network with which a micro phase began: the width to shrink from, and the parameters to stay near.
+    look: how often the open comparison was looked at without being decided.
+    spread: of the gains in all decided comparisons.
+    decisions: what was decided so far, with a confidence.
   """
 
   phase: str = 'depth'
@@ -43,6 +47,9 @@ class EgnasState:
   width_start: int = 0
   macro: ChainArchitecture | None = None
   start: ChainArchitecture | None = None
+  look: int = 0
+  spread: Spread = Spread()
+  decisions: tuple[Decision, ...] = ()
 
   @property
   def accuracy(self) -> float | None:
@@ -60,7 +67,9 @@ class EgnasState:
   def from_json(cls, record: dict[str, Any], space: Chains) -> EgnasState:
     """Reads what `to_json` gives."""
     networks = {name: record[name] and space.from_json(record[name]) for name in ARCHITECTURES}
-    return cls(**{**record, **networks, 'accuracies': tuple(record['accuracies'])})
+    decisions = tuple(Decision(**decision) for decision in record.get('decisions', ()))
+    spread = Spread(**record.get('spread', {}))
+    return cls(**{**record, **networks, 'accuracies': tuple(record['accuracies']), 'spread': spread, 'decisions': decisions})
 
 
 def not_none(value: T | None) -> T:
@@ -78,6 +87,43 @@ class Context:
   schedules: Schedules[ChainArchitecture]
   task: Task
 
+  def pairs(self, candidate: ChainArchitecture, kept: ChainArchitecture, schedule: Schedule, look: int,
+            phase: str) -> tuple[Request, ...]:
+    """Returns the requests of a comparison: the candidate's replicates, then as many of the kept network."""
+    count = self.settings.pairs(look)
+    return tuple(Request(network, schedule, r, phase) for network in (candidate, kept) for r in range(count))
+
+  def compare(self, state: EgnasState, candidate: ChainArchitecture, evaluations: Sequence[Evaluation], margin: float) -> Decided:
+    """Decides by the answers to `pairs`.
+
+    A candidate of which a replicate failed is refused. One that failed for the kept network is left out; where none is left the
+    candidate is accepted, as the first network is.
+    """
+    of_candidate, of_kept = evaluations[:len(evaluations) // 2], evaluations[len(evaluations) // 2:]
+    if not all(e.ok for e in of_candidate):
+      return Decided(Outcome.BAD, state.accuracies)
+    gains = [a.accuracy - b.accuracy for a, b in zip(of_candidate, of_kept, strict=True) if b.ok]
+    if not gains:
+      return Decided(Outcome.ACCEPT, accuracies_of(of_candidate))
+    looks = self.settings.looks
+    verdict = judge(gains, margin, state.spread, confidence=self.settings.confidence, looks=looks, last=state.look == looks - 1)
+    if verdict is Verdict.OPEN:
+      return Decided(Outcome.OPEN, state.accuracies)
+    better = verdict is Verdict.BETTER
+    decision = Decision(label(state.phase), str(candidate), statistics.fmean(gains), len(gains),
+                        certainty(gains, margin, state.spread), better)
+    return Decided(Outcome.ACCEPT if better else Outcome.BAD, accuracies_of(of_candidate if better else of_kept), decision,
+                   state.spread.add(gains))
+
+
+class Decided(NamedTuple):
+  """A decision: its outcome, and the accuracies of the network that is then kept; with a confidence, what is told and learnt."""
+
+  outcome: Outcome
+  accuracies: Accuracies
+  decision: Decision | None = None
+  spread: Spread | None = None
+
 
 class Phase(Protocol):
   """One phase of the search: pure functions of the state."""
@@ -85,8 +131,8 @@ class Phase(Protocol):
   def requests(self, state: EgnasState) -> tuple[Request, ...]:
     """Returns what the next decision needs; nothing if it is a rejection without training."""
 
-  def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> tuple[Outcome, Accuracies]:
-    """Returns the outcome, and the accuracies of the network that is then kept."""
+  def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> Decided:
+    """Returns the decision."""
 
   def move(self, state: EgnasState, outcome: Outcome, accuracies: Accuracies) -> EgnasState:
     """Returns the state after this outcome, which may be an assumed one."""
@@ -94,34 +140,45 @@ class Phase(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class _DepthWalk:
-  """One layer more each step, at the largest width, all layers separable (section 3.1)."""
+  """Deeper each step, all layers separable: at the largest width (section 3.1), or at the smallest where the walk grows."""
 
   context: Context
 
   def requests(self, state: EgnasState) -> tuple[Request, ...]:
-    candidate = self._candidate(state)
-    schedules = self.context.schedules
-    return (Request(candidate, schedules.of(schedules.depth_epochs(candidate.depth)), phase='depth'),)
+    candidate, settings = self._candidate(state), self.context.settings
+    if not settings.confidence:
+      return (Request(candidate, self._schedule(candidate), phase='depth'),)
+    pairs = self.context.pairs(candidate, state.kept or candidate, self._schedule(candidate), state.look, 'depth')
+    return pairs if state.kept else pairs[:len(pairs) // 2]
 
-  def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> tuple[Outcome, Accuracies]:
-    (candidate,) = evaluations
-    outcome = egnas_rules.depth_rule(self.context.settings, state.accuracy, candidate)
-    return outcome, (candidate.accuracy,) if outcome.accepted else state.accuracies
+  def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> Decided:
+    settings, candidate = self.context.settings, evaluations[0]
+    if not settings.confidence or state.kept is None:
+      outcome = egnas_rules.depth_rule(settings, state.accuracy, candidate)
+      return Decided(outcome, accuracies_of(evaluations) if outcome.accepted else state.accuracies)
+    decided = self.context.compare(state, self._candidate(state), evaluations, settings.depth_gain)
+    target = decided.outcome.accepted and egnas_rules.on_target(settings, candidate)
+    return decided._replace(outcome=Outcome.FINISH) if target else decided
 
   def move(self, state: EgnasState, outcome: Outcome, accuracies: Accuracies) -> EgnasState:
     candidate = self._candidate(state)
     kept = candidate if outcome.accepted else state.kept
     failures = egnas_rules.failures_after(outcome, state.failures)
     over = outcome is Outcome.FINISH or failures == self.context.settings.depth_failures
-    if not over and candidate.depth < self.context.space.max_depth:
+    if not over and candidate.depth + self.context.settings.depth_step <= self.context.space.max_depth:
       return dataclasses.replace(state, step=state.step + 1, failures=failures, kept=kept, accuracies=accuracies)
     if kept is None:
       return dataclasses.replace(state, phase='done')
     return self._finish(kept, candidate.depth, accuracies)
 
   def _candidate(self, state: EgnasState) -> ChainArchitecture:
-    space = self.context.space
-    return ChainArchitecture.uniform(space.min_depth + state.step, space.max_width, kernel=space.kernels[0])
+    space, settings = self.context.space, self.context.settings
+    width = space.widths[-1] if settings.grow else space.max_width
+    return ChainArchitecture.uniform(space.min_depth + settings.depth_step * state.step, width, kernel=space.kernels[0])
+
+  def _schedule(self, candidate: ChainArchitecture) -> Schedule:
+    schedules = self.context.schedules
+    return schedules.of_macro(candidate) if self.context.settings.grow else schedules.of(schedules.depth_epochs(candidate.depth))
 
   def _finish(self, kept: ChainArchitecture, last_depth: int, accuracies: Accuracies) -> EgnasState:
     if len(self.context.space.widths) == 1:
@@ -133,7 +190,7 @@ class _DepthWalk:
 
 @dataclasses.dataclass(frozen=True)
 class _WidthWalk:
-  """One width step narrower each step, at the found depth (section 3.2).
+  """One width step narrower each step, at the found depth (section 3.2); or one wider, where the walk grows.
 
   With the control, each candidate is asked together with the kept network at the candidate's epochs, and compared with
   that; if the kept network was trained at these epochs before, the request is the same. A failed control leaves the kept
@@ -143,29 +200,39 @@ class _WidthWalk:
   context: Context
 
   def requests(self, state: EgnasState) -> tuple[Request, ...]:
-    schedules = self.context.schedules
-    schedule = schedules.of(schedules.width_epochs(state.width_start, state.step + 1))
-    networks = [self._candidate(state)]
-    if self.context.settings.width_control:
-      networks.append(not_none(state.kept))
-    return tuple(Request(network, schedule, phase='width') for network in networks)
+    candidate, kept, settings = self._candidate(state), not_none(state.kept), self.context.settings
+    if settings.confidence:
+      return self.context.pairs(candidate, kept, self._schedule(state), state.look, 'width')
+    networks = [candidate, kept] if settings.width_control else [candidate]
+    return tuple(Request(network, self._schedule(state), phase='width') for network in networks)
 
-  def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> tuple[Outcome, Accuracies]:
+  def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> Decided:
+    settings = self.context.settings
+    least = settings.depth_gain if settings.grow else -settings.width_tolerance
+    if settings.confidence:
+      return self.context.compare(state, self._candidate(state), evaluations, least)
     candidate, *control = evaluations
     bar = control[0].accuracy if control and control[0].ok else not_none(state.accuracy)
-    outcome = egnas_rules.width_rule(self.context.settings, bar, candidate)
-    return outcome, (candidate.accuracy if outcome.accepted else bar,)
+    outcome = egnas_rules.width_rule(bar + least, candidate)
+    return Decided(outcome, (candidate.accuracy if outcome.accepted else bar,))
 
   def move(self, state: EgnasState, outcome: Outcome, accuracies: Accuracies) -> EgnasState:
-    candidate = self._candidate(state)
-    kept = candidate if outcome.accepted else state.kept
+    kept = self._candidate(state) if outcome.accepted else state.kept
     failures = egnas_rules.failures_after(outcome, state.failures)
-    if failures == self.context.settings.width_failures or candidate.width == self.context.space.widths[-1]:
+    if failures == self.context.settings.width_failures or state.step + 2 == len(self.context.space.widths):
       return EgnasState(phase='baseline', kept=kept, accuracies=accuracies, macro=kept, start=kept)
     return dataclasses.replace(state, step=state.step + 1, failures=failures, kept=kept, accuracies=accuracies)
 
   def _candidate(self, state: EgnasState) -> ChainArchitecture:
-    return dataclasses.replace(not_none(state.kept), width=self.context.space.widths[state.step + 1])
+    widths = self.context.space.widths
+    widths = widths[::-1] if self.context.settings.grow else widths
+    return dataclasses.replace(not_none(state.kept), width=widths[state.step + 1])
+
+  def _schedule(self, state: EgnasState) -> Schedule:
+    schedules = self.context.schedules
+    if self.context.settings.grow:
+      return schedules.of_macro(self._candidate(state))
+    return schedules.of(schedules.width_epochs(state.width_start, state.step + 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,12 +242,13 @@ class _Baseline:
   context: Context
 
   def requests(self, state: EgnasState) -> tuple[Request, ...]:
-    return _replicates(self.context, not_none(state.macro), 'operation')
+    schedule = self.context.schedules.of_micro()
+    return tuple(Request(not_none(state.macro), schedule, r, 'operation') for r in range(self.context.settings.micro_replicates))
 
-  def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> tuple[Outcome, Accuracies]:
+  def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> Decided:
     if not any(e.ok for e in evaluations):
-      return Outcome.BAD, state.accuracies
-    return Outcome.ACCEPT, tuple(e.accuracy if e.ok else None for e in evaluations)
+      return Decided(Outcome.BAD, state.accuracies)
+    return Decided(Outcome.ACCEPT, accuracies_of(evaluations))
 
   def move(self, state: EgnasState, outcome: Outcome, accuracies: Accuracies) -> EgnasState:
     phase = 'done' if outcome is Outcome.BAD else 'operation'
@@ -189,7 +257,7 @@ class _Baseline:
 
 @dataclasses.dataclass(frozen=True)
 class _MicroPhase:
-  """One change a step, layer by layer from the input, at matched parameters (section 4).
+  """One change a step, layer by layer from the input or group by group, at matched parameters (section 4).
 
   In the phase 'operation' a layer becomes an ordinary convolution, in the phase 'kernel' it gets each of the space's other
   kernels. The width is shrunk by 1 from that of the phase's start until the parameters are within the slack.
@@ -199,37 +267,52 @@ class _MicroPhase:
   phase: str
 
   def requests(self, state: EgnasState) -> tuple[Request, ...]:
-    candidate = self._candidate(state)
-    return _replicates(self.context, candidate, self.phase) if candidate else ()
+    candidate, settings = self._candidate(state), self.context.settings
+    if candidate is None:
+      return ()
+    pairs = self.context.pairs(candidate, not_none(state.kept), self.context.schedules.of_micro(), state.look, self.phase)
+    return pairs if settings.confidence else pairs[:len(pairs) // 2]
 
-  def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> tuple[Outcome, Accuracies]:
-    outcome = egnas_rules.micro_rule(self.context.settings, state.accuracies, evaluations)
-    return outcome, tuple(e.accuracy for e in evaluations) if outcome.accepted else state.accuracies
+  def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> Decided:
+    settings, candidate = self.context.settings, not_none(self._candidate(state))
+    if settings.confidence:
+      return self.context.compare(state, candidate, evaluations, settings.micro_margin)
+    outcome = egnas_rules.micro_rule(settings, state.accuracies, evaluations)
+    return Decided(outcome, accuracies_of(evaluations) if outcome.accepted else state.accuracies)
 
   def move(self, state: EgnasState, outcome: Outcome, accuracies: Accuracies) -> EgnasState:
-    kept = self._candidate(state) if outcome.accepted else state.kept
+    kept = not_none(self._candidate(state) if outcome.accepted else state.kept)
     moved = dataclasses.replace(state, step=state.step + 1, kept=kept, accuracies=accuracies)
     others = len(self.context.space.kernels) - 1
-    if moved.step < not_none(kept).depth * (others if self.phase == 'kernel' else 1):
+    if moved.step < len(self._groups(kept)) * (others if self.phase == 'kernel' else 1):
       return moved
     follows = 'kernel' if self.phase == 'operation' and others else 'done'
     return dataclasses.replace(moved, phase=follows, step=0, start=kept)
 
+  def _groups(self, network: ChainArchitecture) -> list[range]:
+    """Returns the layers of each group, from the input; groups are as equal as can be."""
+    count = min(self.context.settings.micro_groups or network.depth, network.depth)
+    return [range(network.depth * i // count, network.depth * (i + 1) // count) for i in range(count)]
+
   def _candidate(self, state: EgnasState) -> ChainArchitecture | None:
     space, task = self.context.space, self.context.task
-    kept, start = not_none(state.kept), not_none(state.start)
-    if self.phase == 'operation':
-      changed = kept.with_layer(state.step, operation=CONVOLUTION)
-    else:
-      layer, other = divmod(state.step, len(space.kernels) - 1)
-      changed = kept.with_layer(layer, kernel=space.kernels[other + 1])
+    changed, start = not_none(state.kept), not_none(state.start)
+    group, other = (state.step, 0) if self.phase == 'operation' else divmod(state.step, len(space.kernels) - 1)
+    change: dict[str, int] = {'operation': CONVOLUTION} if self.phase == 'operation' else {'kernel': space.kernels[other + 1]}
+    for layer in self._groups(changed)[group]:
+      changed = changed.with_layer(layer, **change)
     limit = space.num_params(start, task) + self.context.settings.parameter_slack
     return egnas_rules.shrink(space, task, dataclasses.replace(changed, width=start.width), limit)
 
 
-def _replicates(context: Context, architecture: ChainArchitecture, phase: str) -> tuple[Request, ...]:
-  schedule = context.schedules.of_micro()
-  return tuple(Request(architecture, schedule, r, phase) for r in range(context.settings.micro_replicates))
+def accuracies_of(evaluations: Sequence[Evaluation]) -> Accuracies:
+  """Returns the accuracy of each replicate, None for a failed one."""
+  return tuple(e.accuracy if e.ok else None for e in evaluations)
+
+
+def label(phase: str) -> str:
+  """Returns the name under which a phase's requests go."""
+  return 'operation' if phase == 'baseline' else phase
 
 
 def phases(context: Context) -> dict[str, Phase]:

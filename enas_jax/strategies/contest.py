@@ -1,0 +1,108 @@
+"""How sure it is that one network is better than another, from replicates of both: the decisions of a search that know their noise.
+
+A pair is one replicate of each network, trained on the same batches; what the pairs differ by has a spread, which all decisions
+of a search estimate together. The certainty is Student's: the probability that the true mean gain exceeds the margin, given the
+gains seen and nothing known before.
+
+Replicates are added until it is decided, each time as many as there are, so there are a few looks at the same gains. Each look
+has its share of the allowed error (Bonferroni): of changes that change nothing at most 1 - confidence are accepted. A change
+that looks like a loss is given up at any look: that only makes errors of this kind rarer.
+"""
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import scipy.special
+
+ROUNDING = 2e-7  # Accuracies this near are equal; see egnas_rules.
+
+
+class Verdict(enum.Enum):
+  """What a look at the gains says."""
+
+  BETTER = 'better'
+  NOT = 'not'  # Not shown to be better.
+  OPEN = 'open'  # More replicates are needed.
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+  """The spread of gains about the mean of their decision, over decisions: sum of squares and degrees of freedom."""
+
+  squares: float = 0.0
+  degrees: int = 0
+
+  def add(self, gains: Sequence[float]) -> Spread:
+    """Returns the spread with a decision's gains, one a pair."""
+    mean = statistics.fmean(gains) if gains else 0.0
+    return Spread(self.squares + sum((g - mean)**2 for g in gains), self.degrees + max(0, len(gains) - 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+  """What is told of a decision.
+
+  Attributes:
+    phase: where in the search.
+    network: the candidate, as text.
+    gain: its mean gain in accuracy over the network kept so far.
+    pairs: how many replicates of both were compared.
+    certainty: that the true gain exceeds the margin; None where nothing is known of the spread.
+    accepted: whether the candidate was kept.
+  """
+
+  phase: str
+  network: str
+  gain: float
+  pairs: int
+  certainty: float | None
+  accepted: bool
+
+  def to_json(self) -> dict[str, Any]:
+    """Returns a plain record."""
+    return dataclasses.asdict(self)
+
+  def __str__(self) -> str:
+    sure = 'certainty unknown' if self.certainty is None else f'{100 * self.certainty:.1f} % sure of a gain'
+    pairs = f'{self.pairs} pair{"s" if self.pairs > 1 else ""}'
+    return (f"{self.phase}: {self.network} {'is kept' if self.accepted else 'is not kept'}, {100 * self.gain:+.2f} points over "
+            f'{pairs}, {sure}')
+
+
+def certainty(gains: Sequence[float], margin: float, spread: Spread) -> float | None:
+  """Returns the probability that the true mean gain exceeds the margin; None without any degree of freedom.
+
+  Args:
+    gains: one a pair, at least one.
+    margin: the gain that is asked for.
+    spread: of all decisions before; that of these gains is added.
+  """
+  pooled = spread.add(gains)
+  if not pooled.degrees:
+    return None
+  excess = statistics.fmean(gains) - margin
+  if abs(excess) <= ROUNDING:
+    return 0.5
+  error = math.sqrt(pooled.squares / pooled.degrees / len(gains))
+  return float(scipy.special.stdtr(pooled.degrees, excess / error)) if error > ROUNDING else float(excess > 0)
+
+
+def judge(gains: Sequence[float], margin: float, spread: Spread, *, confidence: float, looks: int, last: bool) -> Verdict:
+  """Decides whether a candidate is better by the margin, is not, or needs more replicates.
+
+  Args:
+    gains, margin, spread: as of `certainty`.
+    confidence: of the whole decision, in (0, 1).
+    looks: how many there may be.
+    last: whether this is the last.
+  """
+  sure = certainty(gains, margin, spread)
+  if sure is not None and sure >= 1 - (1 - confidence) / looks:
+    return Verdict.BETTER
+  hopeless = statistics.fmean(gains) <= margin + ROUNDING
+  return Verdict.NOT if last or hopeless else Verdict.OPEN
