@@ -27,7 +27,7 @@ FOLDER = 'control'
 
 
 def unsearched(space: SearchSpace[Any], winner: Architecture, task: Task, seed: int) -> Architecture:
-  """Returns the control: the largest plain network that costs at most `COST` times the winner.
+  """Returns the control: a plain network that costs about what the winner does, at most `COST` times as much.
 
   A space without plain members gives the first network that random search draws from the seed.
   """

@@ -22,7 +22,9 @@ OLD_SETTINGS = (
     'chain.min_depth=3', 'chain.max_depth=4', 'chain.min_width=2', 'chain.max_width=3', 'chain.width_step=1',
     'chain.kernels=(3,)', 'epochs.first=1', 'epochs.per_layer=0', 'epochs.micro=1', 'epochs.final=1',
     'egnas.micro_replicates=1', 'training.batch_size=250', 'training.decay=epoch_cosine', 'training.nesterov=false',
-    'training.label_smoothing=0.0', 'training.learning_rate=0.05', 'egnas.window=2')
+    'training.label_smoothing=0.0', 'training.learning_rate=0.05', 'egnas.window=2',
+    'egnas.confidence=0.0', 'egnas.grow=false', 'egnas.depth_step=1', 'egnas.micro_groups=0', 'control=false',
+    'data.augmentation.choice=paper')
 
 
 def stored(*path):

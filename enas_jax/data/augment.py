@@ -67,8 +67,7 @@ def paper_choice(name: str, image_shape: tuple[int, int, int]) -> Augmentation:
   CIFAR-10, CIFAR-100 and Fashion-MNIST: padding 4, flip, cutout 16; KMNIST, EMNIST and MNIST the same without flip.
   Others get the same in proportion to a 32-pixel image, padding side / 8 and cutout side / 2, and are flipped if they
   have colours and are not known to show characters: gray-scale images often do. Crops have the image's own size (the
-  paper's 32 x 32 crops of 28 x 28 images are `crop_size=32`). The small set that ships with the package is only flipped: in
-  the few epochs that its networks train, more gained nothing (one seed each, benchmarks/README.md).
+  paper's 32 x 32 crops of 28 x 28 images are `crop_size=32`). The small set that ships with the package is only flipped.
 
   Args:
     name: as given to `load`.
@@ -83,15 +82,30 @@ def paper_choice(name: str, image_shape: tuple[int, int, int]) -> Augmentation:
   return Augmentation(crop_padding=side // 8, flip=image_shape[2] > 1 and family not in CHARACTERS, cutout=side // 2)
 
 
+def light_choice(name: str, image_shape: tuple[int, int, int]) -> Augmentation:
+  """Returns an augmentation for trainings of a few epochs, which more would only slow down (benchmarks/README.md).
+
+  Crops are shifted by a pixel in 28, images mirrored as in `paper_choice`, nothing is cut out. The arguments are those of
+  `paper_choice`.
+  """
+  padding = max(1, min(image_shape[:2]) // 28)
+  return dataclasses.replace(paper_choice(name, image_shape), crop_padding=padding, cutout=0)
+
+
+CHOICES = {'light': light_choice, 'paper': paper_choice}
+
+
 def from_config(config: Mapping[str, Any], name: str, image_shape: tuple[int, int, int]) -> Augmentation:
-  """Returns the augmentation of `config.data.augmentation`. Fields that are None take their value from `paper_choice`.
+  """Returns the augmentation of `config.data.augmentation`. Fields that are None take their value from the choice it names.
 
   Raises:
-    UserError: a value is out of range, or the crop does not fit into the padded image.
+    UserError: the choice is unknown, a value is out of range, or the crop does not fit into the padded image.
   """
+  if config['choice'] not in CHOICES:
+    raise UserError(f"config.data.augmentation.choice '{config['choice']}' is unknown; give {' or '.join(map(repr, CHOICES))}")
   fields = [field.name for field in dataclasses.fields(Augmentation)]
   given = {field: config[field] for field in fields if config[field] is not None}
-  augmentation = dataclasses.replace(paper_choice(name, image_shape), **given)
+  augmentation = dataclasses.replace(CHOICES[config['choice']](name, image_shape), **given)
   augmentation.output_shape(image_shape)
   return augmentation
 

@@ -109,7 +109,7 @@ class HasDepthAndWidth(Protocol[A_contra]):
 
 @runtime_checkable
 class HasPlainMembers(Protocol[A]):
-  """What a space offers beside `SearchSpace` if it has members that need no search, alike in every layer: optional."""
+  """What a space offers beside `SearchSpace` if it has members that one would take without a search, alike in every layer: optional."""
 
   def plain(self, task: Task, macs: float) -> A:
-    """Returns the largest plain member of at most so many multiply-adds an image; the smallest one if all have more."""
+    """Returns a plain member of at most so many multiply-adds an image, and near them; the smallest one if all have more."""

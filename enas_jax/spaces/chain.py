@@ -128,12 +128,15 @@ class Chains(abc.ABC):
           yield architecture.with_layer(i, kernel=other)
 
   def plain(self, task: Task, macs: float) -> ChainArchitecture:
-    """Returns a chain of equal separable layers with the largest kernel, of at most so many multiply-adds.
+    """Returns a chain of equal separable layers with the first kernel, of at most so many multiply-adds.
 
-    It has the largest depth and as much width as they pay for; only where the smallest width is too much it has less depth.
+    It has the depth in the middle of the space's, by ratio, and as much width as that leaves, any up to the largest; where even
+    the smallest width is too much it has less depth.
     """
-    sizes = [(self.max_depth, width) for width in self.widths] + [(depth, self.widths[-1]) for depth in reversed(self.depths)]
-    chains = [ChainArchitecture.uniform(*size, kernel=max(self.kernels)) for size in sizes]
+    middle = round((self.min_depth * self.max_depth)**0.5)
+    sizes = [(middle, width) for width in range(self.max_width, self.min_width, -1)]
+    sizes += [(depth, self.min_width) for depth in range(middle, self.min_depth - 1, -1)]
+    chains = [ChainArchitecture.uniform(*size, kernel=self.kernels[0]) for size in sizes]
     return next((chain for chain in chains if self.macs(chain, task) <= macs), chains[-1])
 
   def size(self) -> int:

@@ -55,7 +55,7 @@ class Egnas:
     """Returns the requests of the next decisions of this phase, as many as its window, assuming neutral outcomes."""
     requests: dict[Request, None] = {}
     ahead = state
-    for _ in range(self._settings.window if state.phase in ('depth', 'width') else self._settings.micro_window):
+    for _ in range(self._settings.window_of(state.phase)):
       if label(ahead.phase) != label(state.phase) or self.done(ahead):
         break
       requests.update(dict.fromkeys(self._phases[ahead.phase].requests(ahead)))

@@ -46,12 +46,13 @@ class EgnasSettings:
   width_control, micro_replicates 1, micro_margin 0, confidence 0, not grow, depth_step 1, micro_groups 0.
 
   With a `confidence` every decision compares replicates of both networks at equal epochs (`contest`): a change is kept if it is
-  that sure to gain more than its margin, depth_gain, micro_margin or, for a width, minus width_tolerance (plus depth_gain where
-  the walk grows). The settings of the other rules, depth_loss and width_control, then say nothing.
+  that sure to gain accuracy, a narrower network if it is that sure to lose less than width_tolerance. The thresholds of the other
+  rules (depth_gain, depth_loss, width_control, micro_margin) then say nothing.
 
   Attributes:
     window: candidates of a walk asked for at once, >= 1; their controls come along. It changes the cost, never a decision.
-    micro_window: likewise of the micro phases, where an acceptance makes those asked with it worthless; replicates come along.
+    micro_window: likewise of the micro phases, and with a confidence of the walks: there an acceptance makes those asked with it
+      worthless. Replicates come along.
     depth_gain: a deeper network is accepted at this much more accuracy.
     depth_loss: a deeper network counts as a failure at more than this much less accuracy.
     depth_failures: the depth walk stops at this many failures since the last acceptance, >= 1.
@@ -69,7 +70,8 @@ class EgnasSettings:
     confidence: how sure an accepted change is to gain, in (0, 1); 0: decisions are by the accuracies seen, sure or not.
     most_replicates: with a confidence, the seeds of a network at which an undecided comparison ends as a refusal; they begin
       with micro_replicates, at least 2, and double.
-    grow: walk from the smallest width up, as long as wider is better; else from the largest down, as long as it costs nothing.
+    grow: walk from the smallest width up, as long as wider is better: with a confidence alone. Else from the largest down, as long
+      as narrower costs nothing.
     depth_step: layers more each step of the depth walk, >= 1.
     micro_groups: a micro change is tried on this many groups of neighbouring layers, one after the other; 0: on each layer.
   """
@@ -88,23 +90,25 @@ class EgnasSettings:
   width_control: bool = True
   micro_replicates: int = 2
   micro_margin: float = 0.005
-  confidence: float = 0.0
+  confidence: float = 0.95
   most_replicates: int = 4
-  grow: bool = False
-  depth_step: int = 1
-  micro_groups: int = 0
+  grow: bool = True
+  depth_step: int = 3
+  micro_groups: int = 1
 
   def __post_init__(self) -> None:
     """Raises UserError for a value out of range."""
     at_least(self, 1, 'window', 'micro_window', 'depth_failures', 'width_failures', 'micro_replicates', 'depth_step',
              prefix='config.egnas')
     at_least(self, 0, 'micro_groups', prefix='config.egnas')
+    if self.grow and not self.confidence:
+      raise UserError('config.egnas.grow needs config.egnas.confidence; give for example 0.95')
     if not 0 <= self.confidence < 1:
       raise UserError(f'config.egnas.confidence {self.confidence} is outside (0, 1); give for example 0.95, or 0 for decisions '
                       'by the accuracies seen')
-    if self.confidence:
-      at_least(self, 2, 'micro_replicates', prefix='config.egnas')
-      at_least(self, self.micro_replicates, 'most_replicates', prefix='config.egnas')
+    if self.confidence and not 2 <= self.micro_replicates <= self.most_replicates:
+      raise UserError(f'config.egnas.micro_replicates {self.micro_replicates} is outside 2 to config.egnas.most_replicates '
+                      f'{self.most_replicates}; give one within, or config.egnas.confidence=0')
     for name in ('depth_gain', 'depth_loss', 'width_tolerance', 'parameter_slack', 'micro_margin'):
       if getattr(self, name) < 0:
         raise UserError(f'config.egnas.{name} {getattr(self, name)} is negative; give 0 or more')
@@ -117,6 +121,10 @@ class EgnasSettings:
     del table
     return dataclasses.replace(
         self, parameter_slack=10**9, micro_replicates=1, confidence=0.0, grow=False, depth_step=1, micro_groups=0)
+
+  def window_of(self, phase: str) -> int:
+    """Returns how many decisions of a phase are asked for at once."""
+    return self.window if phase in ('depth', 'width') and not self.confidence else self.micro_window
 
   def pairs(self, look: int) -> int:
     """Returns the replicates of each network at a look, the first being 0: without a confidence always as many."""
@@ -153,9 +161,9 @@ def on_target(settings: EgnasSettings, candidate: Evaluation) -> bool:
   return reaches(candidate.accuracy, settings.target_accuracy) or reaches(trained, settings.target_train_accuracy)
 
 
-def width_rule(bar: float, candidate: Evaluation) -> Outcome:
-  """Accepts at the bar, ties included; a failed candidate is bad."""
-  accepted = candidate.ok and reaches(candidate.accuracy, bar)
+def width_rule(settings: EgnasSettings, best: float, candidate: Evaluation) -> Outcome:
+  """Accepts at best - tolerance, ties included; a failed candidate is bad."""
+  accepted = candidate.ok and reaches(candidate.accuracy, best - settings.width_tolerance)
   return Outcome.ACCEPT if accepted else Outcome.BAD
 
 

@@ -156,7 +156,7 @@ class _DepthWalk:
     if not settings.confidence or state.kept is None:
       outcome = egnas_rules.depth_rule(settings, state.accuracy, candidate)
       return Decided(outcome, accuracies_of(evaluations) if outcome.accepted else state.accuracies)
-    decided = self.context.compare(state, self._candidate(state), evaluations, settings.depth_gain)
+    decided = self.context.compare(state, self._candidate(state), evaluations, 0.0)
     target = decided.outcome.accepted and egnas_rules.on_target(settings, candidate)
     return decided._replace(outcome=Outcome.FINISH) if target else decided
 
@@ -190,7 +190,9 @@ class _DepthWalk:
 
 @dataclasses.dataclass(frozen=True)
 class _WidthWalk:
-  """One width step narrower each step, at the found depth (section 3.2); or one wider, where the walk grows.
+  """One width step narrower each step, at the found depth (section 3.2).
+
+  Where the walk grows it is one wider, and the first that is not better ends it: each costs much more than the one before.
 
   With the control, each candidate is asked together with the kept network at the candidate's epochs, and compared with
   that; if the kept network was trained at these epochs before, the request is the same. A failed control leaves the kept
@@ -208,18 +210,18 @@ class _WidthWalk:
 
   def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> Decided:
     settings = self.context.settings
-    least = settings.depth_gain if settings.grow else -settings.width_tolerance
     if settings.confidence:
-      return self.context.compare(state, self._candidate(state), evaluations, least)
+      margin = 0.0 if settings.grow else -settings.width_tolerance
+      return self.context.compare(state, self._candidate(state), evaluations, margin)
     candidate, *control = evaluations
     bar = control[0].accuracy if control and control[0].ok else not_none(state.accuracy)
-    outcome = egnas_rules.width_rule(bar + least, candidate)
+    outcome = egnas_rules.width_rule(settings, bar, candidate)
     return Decided(outcome, (candidate.accuracy if outcome.accepted else bar,))
 
   def move(self, state: EgnasState, outcome: Outcome, accuracies: Accuracies) -> EgnasState:
     kept = self._candidate(state) if outcome.accepted else state.kept
-    failures = egnas_rules.failures_after(outcome, state.failures)
-    if failures == self.context.settings.width_failures or state.step + 2 == len(self.context.space.widths):
+    failures, settings = egnas_rules.failures_after(outcome, state.failures), self.context.settings
+    if failures == (1 if settings.grow else settings.width_failures) or state.step + 2 == len(self.context.space.widths):
       return EgnasState(phase='baseline', kept=kept, accuracies=accuracies, macro=kept, start=kept)
     return dataclasses.replace(state, step=state.step + 1, failures=failures, kept=kept, accuracies=accuracies)
 
@@ -276,7 +278,7 @@ class _MicroPhase:
   def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> Decided:
     settings, candidate = self.context.settings, not_none(self._candidate(state))
     if settings.confidence:
-      return self.context.compare(state, candidate, evaluations, settings.micro_margin)
+      return self.context.compare(state, candidate, evaluations, 0.0)
     outcome = egnas_rules.micro_rule(settings, state.accuracies, evaluations)
     return Decided(outcome, accuracies_of(evaluations) if outcome.accepted else state.accuracies)
 

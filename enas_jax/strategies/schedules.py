@@ -31,10 +31,10 @@ class Epochs:
   """
 
   first: int = 2
-  per_layer: int = 1
+  per_layer: int = 0
   per_width_step: int = 0
   micro: int = 2
-  final: int = 24
+  final: int = 20
 
   def __post_init__(self) -> None:
     """Raises UserError for a value out of range."""

@@ -107,8 +107,24 @@ def test_the_paper_choice(name, shape, padding, flip, cutout):
   assert paper_choice(name, shape) == Augmentation(crop_padding=padding, flip=flip, cutout=cutout)
 
 
+@pytest.mark.parametrize('name, shape, padding, flip', [
+    ('cifar10', (32, 32, 3), 1, True), ('fashion_mnist_10k', (28, 28, 1), 1, True), ('kmnist', (28, 28, 1), 1, False),
+    ('folder:photos', (96, 112, 3), 3, True), ('npz:gray.npz', (7, 7, 1), 1, False)])
+def test_the_light_choice(name, shape, padding, flip):
+  expected = Augmentation(crop_padding=padding, flip=flip, cutout=0)
+  assert from_config(get_config().data.augmentation, name, shape) == expected
+
+
+def test_an_unknown_choice(user_error):
+  config = get_config().data.augmentation
+  config.choice = 'heavy'
+  with user_error("config.data.augmentation.choice 'heavy' is unknown; give 'light' or 'paper'"):
+    from_config(config, 'mnist', (28, 28, 1))
+
+
 def test_the_config_overrules_the_paper():
   config = get_config().data.augmentation
+  config.choice = 'paper'
   assert from_config(config, 'kmnist', (28, 28, 1)) == paper_choice('kmnist', (28, 28, 1))
   config.update(crop_size=32, flip=True, cutout=0)
   expected = Augmentation(crop_padding=4, crop_size=32, flip=True, cutout=0)
@@ -120,6 +136,7 @@ def test_the_config_overrules_the_paper():
     ('crop_padding', -1, 0), ('crop_size', 0, 1), ('cutout', -2, 0), ('crop_size', 37, 36)])
 def test_values_out_of_range_are_refused(field, value, limit, user_error):
   config = get_config().data.augmentation
+  config.choice = 'paper'
   config[field] = value
   with user_error(field, value, limit):
     from_config(config, 'mnist', (28, 28, 1))

@@ -1,6 +1,7 @@
 """EG-NAS as a whole: windows change no decision, failures are survived, the two protocols differ where they should."""
 import dataclasses
 import functools
+import math
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,12 @@ PROTOCOLS = {
     'sound': {},
     'sound, growing epochs, replicates': {
         'epochs.per_layer': 1, 'epochs.per_width_step': 2, 'egnas.micro_replicates': 3, 'egnas.micro_margin': 0.0},
+    'sure': {
+        'egnas.confidence': 0.8, 'egnas.micro_replicates': 2, 'egnas.most_replicates': 8, 'egnas.grow': True,
+        'egnas.depth_step': 2, 'egnas.micro_groups': 3},
+    'sure, narrower, growing epochs': {
+        'egnas.confidence': 0.6, 'egnas.micro_replicates': 2, 'egnas.width_tolerance': 0.002, 'epochs.per_layer': 1,
+        'epochs.per_width_step': 1},
     'no slack': {'egnas.parameter_slack': 0, 'egnas.micro_margin': 0.0},
 }
 
@@ -195,3 +202,64 @@ def test_another_space_is_a_user_error():
 
   with pytest.raises(UserError, match='cells'):
     make({}, space=Other())
+
+
+SURE = {'egnas.confidence': 0.95, 'egnas.micro_replicates': 2, 'egnas.most_replicates': 4, 'egnas.grow': True,
+        'egnas.micro_groups': 1}
+
+
+def noisy(accuracy_of, deviation, seed=0):
+  """Answers of a true accuracy and normal noise of its own for each request."""
+  def answer(request):
+    uniform = max(noise(request, seed), 1e-12), noise(request, seed + 1)
+    normal = math.sqrt(-2 * math.log(uniform[0])) * math.cos(2 * math.pi * uniform[1])
+    return Evaluation(metrics={'accuracy': accuracy_of(request.architecture) + deviation * normal})
+
+  return answer
+
+
+def test_a_growing_walk_ends_where_larger_is_not_better_and_says_how_sure_it_was():
+  """Depth pays to 5, width to 8, kernel 5 everywhere: by more than the noise, so that nearly all searches find it."""
+  def truth(network):
+    return (0.5 + 0.03 * min(network.depth, 5) + 0.02 * min(network.width, 8)
+            + 0.05 * network.kernels.count(5) / network.depth - 0.2 * sum(network.operations) / network.depth)
+
+  space = dataclasses.replace(SPACE, max_depth=9, max_width=14)
+  found = []
+  for seed in range(20):
+    used, state = decisions(make({**SURE, 'egnas.parameter_slack': 10_000}, space=space), noisy(truth, 0.003, seed))
+    best = make(SURE, space=space).best(state)
+    found.append((best.depth, best.width, set(best.kernels), sum(best.operations)))
+    assert {r.replicate for r in used} <= {0, 1, 2, 3}
+    phases = [d.phase for d in state.decisions]
+    assert phases == sorted(phases, key=['depth', 'width', 'operation', 'kernel'].index)
+    for decision in state.decisions:
+      assert decision.pairs in (2, 4)
+      assert decision.certainty is None or decision.accepted == (decision.certainty >= 0.975)
+  assert found.count((5, 8, {5}, 0)) >= 16
+  assert all(depth < 9 and width < 14 for depth, width, *_ in found)
+
+
+def test_where_nothing_pays_little_is_accepted():
+  """200 searches and more of changes that change nothing: at most 5 in 100 are kept, within three errors of the count."""
+  made = [d.accepted for seed in range(200)
+          for d in decisions(make(SURE), noisy(lambda network: 0.8, 0.01, seed))[1].decisions]
+  assert len(made) > 800
+  assert sum(made) / len(made) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / len(made))
+
+
+def test_a_walk_that_grows_needs_a_confidence():
+  with pytest.raises(UserError, match=r'config\.egnas\.grow needs config\.egnas\.confidence'):
+    make({'egnas.grow': True, 'egnas.confidence': 0.0})
+
+
+@pytest.mark.parametrize('confidence', [-0.1, 1.0, 1.5])
+def test_a_confidence_out_of_range(confidence):
+  with pytest.raises(UserError, match=rf'config\.egnas\.confidence {confidence} is outside \(0, 1\)'):
+    make({'egnas.confidence': confidence})
+
+
+@pytest.mark.parametrize('replicates', [1, 5])
+def test_replicates_that_no_confidence_comes_of(replicates):
+  with pytest.raises(UserError, match=f'config.egnas.micro_replicates {replicates} is outside 2 to'):
+    make({**SURE, 'egnas.micro_replicates': replicates})

@@ -49,11 +49,14 @@ def test_depth_ends_where_an_accepted_network_fits_the_training_part():
 
 @pytest.mark.parametrize(('percent', 'outcome'), [(90.01, Outcome.ACCEPT), (90.0, Outcome.ACCEPT), (89.99, Outcome.BAD)])
 def test_width_rule_accepts_ties(percent, outcome):
-  assert width_rule(0.9, scored(percent)) is outcome
+  assert width_rule(RULES, 0.9, scored(percent)) is outcome
 
 
-def test_width_rule_refuses_a_failed_one():
-  assert width_rule(0.0, FAILED) is Outcome.BAD
+def test_width_tolerance():
+  tolerant = dataclasses.replace(RULES, width_tolerance=0.01)
+  assert width_rule(tolerant, 0.9, scored(89.0)) is Outcome.ACCEPT
+  assert width_rule(tolerant, 0.9, scored(88.9)) is Outcome.BAD
+  assert width_rule(tolerant, 0.9, FAILED) is Outcome.BAD
 
 
 def test_micro_rule_is_strict_and_compares_replicates_in_pairs():

@@ -60,6 +60,7 @@ def test_halving_says_where_it_cannot_run(user_error):
     halving.for_table(dataclasses.replace(TABLE, queries=1))
 
 
-def test_egnas_pays_no_width_on_a_table():
+def test_egnas_pays_no_width_on_a_table_and_knows_no_noise():
   egnas = STRATEGIES['egnas'].settings(window=3)
-  assert egnas.for_table(TABLE) == dataclasses.replace(egnas, parameter_slack=10**9, micro_replicates=1)
+  assert egnas.for_table(TABLE) == dataclasses.replace(
+      egnas, parameter_slack=10**9, micro_replicates=1, confidence=0.0, grow=False, depth_step=1, micro_groups=0)

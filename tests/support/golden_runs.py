@@ -25,9 +25,10 @@ from support.run_records import ledger, read, timeless, write_images
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden.json'
 SMALL = (  # A search of seconds: 8 x 8 images, chains of depth 3 and 4.
     'training.batch_size=32', 'training.learning_rate=0.1', 'training.decay=epoch_cosine', 'training.nesterov=false',
-    'training.label_smoothing=0.0', 'control=false', 'chain.min_depth=3', 'chain.max_depth=4', 'chain.min_width=1', 'chain.max_width=2',
-    'chain.width_step=1', 'chain.kernels=(3,)', 'epochs.first=1', 'epochs.per_layer=1',
+    'training.label_smoothing=0.0', 'control=false', 'chain.min_depth=3', 'chain.max_depth=4', 'chain.min_width=1',
+    'chain.max_width=2', 'chain.width_step=1', 'chain.kernels=(3,)', 'epochs.first=1', 'epochs.per_layer=1',
     'epochs.per_width_step=1', 'epochs.micro=1', 'epochs.final=2', 'egnas.micro_replicates=1', 'egnas.parameter_slack=10000',
+    'egnas.confidence=0.0', 'data.augmentation.choice=paper', 'egnas.grow=false', 'egnas.depth_step=1', 'egnas.micro_groups=0',
     'evolution.population=2', 'evolution.tournament=2', 'evolution.batch=2', 'random.batch=2', 'budget.evaluations=6',
     'regularized_evolution.population=3', 'regularized_evolution.sample=2', 'local_search.initial=2', 'halving.candidates=4',
     'bananas.predictor=ridge', 'bananas.initial=3', 'bananas.batch=2', 'bananas.candidates=10', 'nsga2.population=3',

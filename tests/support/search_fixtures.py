@@ -20,7 +20,7 @@ SETTINGS = {  # Every setting that matters here, whatever the defaults are.
     'egnas.window': 1, 'egnas.micro_window': 1, 'egnas.width_control': True,
     'egnas.micro_replicates': 1, 'egnas.parameter_slack': 10_000,
     'evolution.population': 2, 'evolution.tournament': 2, 'evolution.batch': 2, 'random.batch': 2, 'budget.evaluations': 4,
-    'control': False,
+    'egnas.confidence': 0.0, 'egnas.grow': False, 'egnas.depth_step': 1, 'egnas.micro_groups': 0, 'control': False,
 }
 COMMANDS = {'search': (search.main, None), 'train': (train.main, train._define_flags)}
 
