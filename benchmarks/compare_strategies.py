@@ -42,9 +42,9 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--seeds', type=int, default=5, help='number of seeds, at least 2')
   parser.add_argument('--workdir', type=pathlib.Path, required=True)
-  parser.add_argument('--strategies', default='random,evolution', help='beside EG-NAS, by commas')
+  parser.add_argument('--strategies', default='random,evolution', help='beside EG-NAS, by commas; may be empty')
   args, flags = parser.parse_known_args()
-  results = {name: [] for name in ('egnas', 'unsearched', *args.strategies.split(','))}
+  results = {name: [] for name in ('egnas', 'unsearched', *filter(None, args.strategies.split(',')))}
   for seed in range(args.seeds):
     for strategy, done in results.items():
       if strategy == 'unsearched':
@@ -52,11 +52,12 @@ def main():
         done.append({**results['egnas'][-1], **control, 'evaluations': 0, 'search_train_macs': 0})
       else:
         budget = [] if strategy == 'egnas' else [
-            '--config.control=false', '--config.budget.evaluations=0',
+            '--config.control=false', '--config.budget.evaluations=0', '--config.random.batch=1', '--config.evolution.batch=1',
             f"--config.budget.train_macs={results['egnas'][-1]['search_train_macs']}"]
         done.append(search(args.workdir / f'{strategy}_{seed}', strategy, seed, flags + budget))
       print(f"seed {seed}, {strategy}: {100 * done[-1]['test_accuracy']:.2f} %", flush=True)
-  print('| strategy | test accuracy % | each seed | parameters | MACs (M) | candidates | search cost (10^12 MACs) | less EG-NAS |')
+  print('| strategy | test accuracy % | each seed | parameters | MACs (M) | candidates | search cost (10^12 MACs) '
+        '| less EG-NAS |')
   print('| --- | --- | --- | --- | --- | --- | --- | --- |')
   for strategy, done in results.items():
     print(row(strategy, done, results['egnas']))

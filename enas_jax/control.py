@@ -17,23 +17,19 @@ from enas_jax.errors import Stopped, UserError
 from enas_jax.estimators import Execution
 from enas_jax.model import load, read_architecture
 from enas_jax.progress import Progress
-from enas_jax.spaces import HasPlainMembers, SearchSpace
+from enas_jax.spaces import HasMiddle, SearchSpace
 from enas_jax.train import fit
-from enas_jax.types import Architecture, Task
+from enas_jax.types import Architecture
 from enas_jax.workdir import Folder, Workdir
 
-COST = 1.1  # Most multiply-adds of a control, in those of the winner.
 FOLDER = 'control'
 
 
-def unsearched(space: SearchSpace[Any], winner: Architecture, task: Task, seed: int) -> Architecture:
-  """Returns the control: a plain network that costs about what the winner does, at most `COST` times as much.
-
-  A space without plain members gives the first network that random search draws from the seed.
-  """
-  if isinstance(space, HasPlainMembers):
-    return space.plain(task, COST * space.macs(winner, task))  # type: ignore[no-any-return]
-  return space.sample(np.random.default_rng([seed, 0]))  # type: ignore[no-any-return]
+def unsearched(space: SearchSpace[Any], seed: int) -> Architecture:
+  """Returns the control: the middle of the space; where it has none, the first network that random search draws."""
+  if isinstance(space, HasMiddle):
+    return space.middle()
+  return space.sample(np.random.default_rng([seed, 0]))
 
 
 def fit_beside_control(winner: Architecture, config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Progress, *,
@@ -44,14 +40,14 @@ def fit_beside_control(winner: Architecture, config: ConfigDict, dataset: Datase
   the control follows. It lies in the folder `control` of the work folder, for enas_jax.load.
 
   Returns:
-    The record of `fit`, and under `control` the other network's, with `gain`, the winner's test accuracy less the control's, and
-    the gain's `standard_error`, of the choice of the test images alone. Where the control failed it has the `reason`; where it
-    is the winner itself only the gain, 0.
+    The record of `fit`, and under `control` the other network's, with `gain`, the winner's test accuracy less the control's,
+    and the gain's `standard_error`, of the choice of the test images alone: a repetition with another seed differs by more.
+    Where the control failed it has the `reason`; where it is the winner itself only the gain, 0.
 
   Raises:
     As `fit`. A control that fails is no error.
   """
-  plain = unsearched(spaces.make(config, winner.to_json()['space']), winner, dataset.task, config.seed)
+  plain = unsearched(spaces.make(config, winner.to_json()['space']), config.seed)
   if plain == winner:
     result = fit(winner, config, dataset, workdir, progress, execution=execution, should_stop=should_stop)
     return {**result, 'control': {'architecture': plain.to_json(), 'gain': 0.0, 'standard_error': 0.0}}
@@ -61,8 +57,9 @@ def fit_beside_control(winner: Architecture, config: ConfigDict, dataset: Datase
 
   def control() -> dict[str, Any]:
     with jax.default_device(devices[0]):
-      return _fit_control(plain, config, dataset, workdir.part(FOLDER), execution=dataclasses.replace(execution, devices=devices),
-                          should_stop=lambda: given_up.is_set() or should_stop())
+      return _fit_control(
+          plain, config, dataset, workdir.part(FOLDER), execution=dataclasses.replace(execution, devices=devices),
+          should_stop=lambda: given_up.is_set() or should_stop())
 
   with concurrent.futures.ThreadPoolExecutor(1) as pool:
     ahead = pool.submit(control) if at_once else None
@@ -101,7 +98,8 @@ def _fit_control(plain: Architecture, config: ConfigDict, dataset: Dataset, fold
       raise
     except Exception as error:  # Whatever it is, the winner is trained and kept; the reason is recorded.
       text = str(error).strip().partition('\n')[0]
-      return {'architecture': plain.to_json(), 'reason': text if isinstance(error, UserError) else f'{type(error).__name__}: {text}'}
+      reason = text if isinstance(error, UserError) else f'{type(error).__name__}: {text}'
+      return {'architecture': plain.to_json(), 'reason': reason}
   folder.write_json('result.json', record)
   return record
 

@@ -120,8 +120,8 @@ def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progre
   if at_bound := _at_bound(space, architecture):
     progress.note(at_bound)
   found = {**({'cut': cut} if cut else {}), 'population': estimator.report(), 'front': strategy.front(state)}
-  if isinstance(strategy, HasDecisions):
-    found['decisions'] = [decision.to_json() for decision in strategy.decisions(state)]
+  if isinstance(strategy, HasDecisions) and (decisions := strategy.decisions(state)):
+    found['decisions'] = [decision.to_json() for decision in decisions]
   del estimator  # Its programs, before the final training needs memory.
   if not train or dataset is None:
     return {'seed': config.seed, 'architecture': architecture.to_json(), **_summary(ledger), **found}
@@ -148,6 +148,8 @@ def explore(strategy: Strategy, estimator: Estimator, run: Run, config: ConfigDi
   """
   time_left = TimeLeft()
   failures, reason = 0, ''
+  state = _restore(strategy, run, config.seed)
+  told = len(strategy.decisions(state)) if isinstance(strategy, HasDecisions) else 0
   budget = settings.read(strategies.Budget, config.budget)
 
   def on_answer(request: Request, evaluation: Evaluation, state: Any) -> None:
@@ -176,8 +178,6 @@ def explore(strategy: Strategy, estimator: Estimator, run: Run, config: ConfigDi
     reason = spending.cut(requests, new)
     return bool(reason)
 
-  state = _restore(strategy, run, config.seed)
-  told = len(strategy.decisions(state)) if isinstance(strategy, HasDecisions) else 0
   run.progress.describe(strategy.describe(state))
   state = drive(
       strategy, estimator, state, run.ledger, on_answer=on_answer, on_tell=on_tell, cut=cut, should_stop=should_stop)

@@ -21,8 +21,9 @@ def kind(config, field):
   return config.get_type(name).__name__
 
 
-RETUNED = {'training.learning_rate': 0.1, 'chain.max_depth': 16, 'chain.max_width': 32, 'chain.width_step': 4, 'epochs.per_layer': 0,
-           'epochs.final': 20}
+RETUNED = {
+    'training.learning_rate': 0.1, 'chain.max_depth': 13, 'chain.max_width': 24, 'chain.width_step': 4, 'epochs.per_layer': 0,
+    'epochs.final': 20}
 
 
 def test_fields_types_and_values_are_those_of_version_0_1():
@@ -67,7 +68,7 @@ def test_changes_by_dotted_name():
     ({'flip': True}, 'did you mean config.data.augmentation.flip?'),
     ({'chain': {}}, 'config.chain is a group of settings; set one of them, such as config.chain.'),
     ({'seed': 'one'}, "config.seed 'one' is not a whole number; leave it out for the default, 0"),
-    ({'chain.max_width': 1.5}, 'config.chain.max_width 1.5 is not a whole number; leave it out for the default, 32'),
+    ({'chain.max_width': 1.5}, 'config.chain.max_width 1.5 is not a whole number; leave it out for the default, 24'),
     ({'data.augmentation.flip': 'no'}, "config.data.augmentation.flip 'no' is not true or false"),
     ({'chain.kernels': 3}, 'config.chain.kernels 3 is not a tuple'),
 ])

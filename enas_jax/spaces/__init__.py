@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from enas_jax.registry import Registry
 from enas_jax.settings import check_class
-from enas_jax.spaces.base import Graph, HasDepthAndWidth, HasPlainMembers, SearchSpace
+from enas_jax.spaces.base import Graph, HasDepthAndWidth, HasMiddle, SearchSpace
 from enas_jax.spaces.chain import ChainArchitecture, Chains, ChainSpace
 from enas_jax.spaces.checks import check_class_of_space, check_members
 from enas_jax.spaces.choices import Choices
@@ -26,7 +26,7 @@ __all__ = [
   'DartsSpace',
   'Graph',
   'HasDepthAndWidth',
-  'HasPlainMembers',
+  'HasMiddle',
   'NasBench101Architecture',
   'NasBench101Space',
   'NasBench201Architecture',
@@ -72,7 +72,7 @@ for _space in (ChainSpace, NasBench201Space, NatsSizeSpace, NasBench101Space, Na
 if TYPE_CHECKING:  # A checker then names the method in which a space departs from the contract.
   _CHAIN: SearchSpace[ChainArchitecture] = ChainSpace()
   _DEPTH_AND_WIDTH: HasDepthAndWidth[ChainArchitecture] = ChainSpace()
-  _PLAIN: HasPlainMembers[ChainArchitecture] = ChainSpace()
+  _MIDDLE: HasMiddle[ChainArchitecture] = ChainSpace()
   _NASBENCH201: SearchSpace[NasBench201Architecture] = NasBench201Space()
   _NATS_SIZE: SearchSpace[NatsSizeArchitecture] = NatsSizeSpace()
   _NASBENCH101: SearchSpace[NasBench101Architecture] = NasBench101Space()

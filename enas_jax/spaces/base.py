@@ -8,6 +8,7 @@ import numpy as np
 
 from enas_jax.types import A, Architecture, Task
 
+A_co = TypeVar('A_co', bound=Architecture, covariant=True)
 A_contra = TypeVar('A_contra', bound=Architecture, contravariant=True)
 
 
@@ -108,8 +109,8 @@ class HasDepthAndWidth(Protocol[A_contra]):
 
 
 @runtime_checkable
-class HasPlainMembers(Protocol[A]):
-  """What a space offers beside `SearchSpace` if it has members that one would take without a search, alike in every layer: optional."""
+class HasMiddle(Protocol[A_co]):
+  """What a space offers beside `SearchSpace` if it has a member that one would take without a search: optional."""
 
-  def plain(self, task: Task, macs: float) -> A:
-    """Returns a plain member of at most so many multiply-adds an image, and near them; the smallest one if all have more."""
+  def middle(self) -> A_co:
+    """Returns it: of middling size, and alike in every layer."""

@@ -127,17 +127,11 @@ class Chains(abc.ABC):
         if other != kernel:
           yield architecture.with_layer(i, kernel=other)
 
-  def plain(self, task: Task, macs: float) -> ChainArchitecture:
-    """Returns a chain of equal separable layers with the first kernel, of at most so many multiply-adds.
-
-    It has the depth in the middle of the space's, by ratio, and as much width as that leaves, any up to the largest; where even
-    the smallest width is too much it has less depth.
-    """
-    middle = round((self.min_depth * self.max_depth)**0.5)
-    sizes = [(middle, width) for width in range(self.max_width, self.min_width, -1)]
-    sizes += [(depth, self.min_width) for depth in range(middle, self.min_depth - 1, -1)]
-    chains = [ChainArchitecture.uniform(*size, kernel=self.kernels[0]) for size in sizes]
-    return next((chain for chain in chains if self.macs(chain, task) <= macs), chains[-1])
+  def middle(self) -> ChainArchitecture:
+    """Returns the chain in the middle of the space's depths and widths, by ratio: separable layers with the first kernel."""
+    depth, width = (round((least * most)**0.5) for least, most in (
+        (self.min_depth, self.max_depth), (self.min_width, self.max_width)))
+    return ChainArchitecture.uniform(depth, width, kernel=self.kernels[0])
 
   def size(self) -> int:
     """Returns widths times the sum over depths D of (operations x kernels)^D."""

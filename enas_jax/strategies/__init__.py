@@ -31,8 +31,8 @@ from enas_jax.strategies.schedules import Epochs, Schedules
 from enas_jax.types import A, Task
 
 __all__ = [
-    'STRATEGIES', 'AdaptsToTable', 'Budget', 'Epochs', 'HasDecisions', 'HasNotice', 'History', 'HistoryStrategy', 'Memoryless', 'Needs',
-    'Proposer', 'Schedules', 'Setup', 'Strategy', 'TableFacts', 'breed_new', 'draw_new', 'make', 'register', 'walks',
+    'STRATEGIES', 'AdaptsToTable', 'Budget', 'Epochs', 'HasDecisions', 'HasNotice', 'History', 'HistoryStrategy', 'Memoryless',
+    'Needs', 'Proposer', 'Schedules', 'Setup', 'Strategy', 'TableFacts', 'breed_new', 'draw_new', 'make', 'register', 'walks',
 ]
 
 if TYPE_CHECKING:  # A checker then names the method in which a strategy departs from the contract.

@@ -1,4 +1,4 @@
-"""How sure it is that one network is better than another, from replicates of both: the decisions of a search that know their noise.
+"""How sure it is that one network is better than another, from replicates of both: decisions that know their noise.
 
 A pair is one replicate of each network, trained on the same batches; what the pairs differ by has a spread, which all decisions
 of a search estimate together. The certainty is Student's: the probability that the true mean gain exceeds the margin, given the

@@ -4,9 +4,11 @@ The network grows deeper while that pays, then narrower while that costs nothing
 convolution and a larger kernel at matched parameters. The winner has the operations and kernels found, at the macro phases'
 width (section 4, end). The rules are in `egnas_rules`, the phases in `egnas_walks`.
 
-Two protocols, told apart by settings (`egnas_rules.EgnasSettings`). The default is sound: a narrower network is compared with
-the kept one at equal epochs, and a micro change must gain more than a margin, over as many seeds as wanted. The published one
-has neither.
+Three protocols, told apart by settings (`egnas_rules.EgnasSettings`). The default knows its noise: a change is kept if it is
+sure to gain, by replicates of both networks (`contest`); as that is costly, it grows from the smallest width, where training is
+cheap and gains are large, to where none can be shown, and tries micro changes on all layers at once. The sound one walks as the
+paper does; a narrower network is compared with the kept one at equal epochs, and a micro change must gain more than a margin,
+over as many seeds as wanted. The published one has neither.
 
 A window asks for several steps at once. Which candidates follow hardly depends on the outcomes, only the stop does; so a
 window assumes that nothing is accepted and nothing stops, and `tell` replays the rules over the answers, in order, as long as
@@ -77,8 +79,9 @@ class Egnas:
         break
       used += needed
       outcome, accuracies, decision, spread = phase.decide(state, [answers[request] for request in needed])
-      told = {'spread': spread or state.spread, 'decisions': state.decisions + ((decision,) if decision else ())}
-      state = dataclasses.replace(self._move(state, outcome, accuracies), **told)
+      decisions = state.decisions + ((decision,) if decision else ())
+      state = dataclasses.replace(
+          self._move(state, outcome, accuracies), spread=spread or state.spread, decisions=decisions)
     return state, used
 
   def done(self, state: EgnasState) -> bool:

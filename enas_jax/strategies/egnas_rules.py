@@ -46,13 +46,13 @@ class EgnasSettings:
   width_control, micro_replicates 1, micro_margin 0, confidence 0, not grow, depth_step 1, micro_groups 0.
 
   With a `confidence` every decision compares replicates of both networks at equal epochs (`contest`): a change is kept if it is
-  that sure to gain accuracy, a narrower network if it is that sure to lose less than width_tolerance. The thresholds of the other
-  rules (depth_gain, depth_loss, width_control, micro_margin) then say nothing.
+  that sure to gain accuracy, a narrower network if it is that sure to lose less than width_tolerance. The thresholds of the
+  other rules (depth_gain, depth_loss, width_control, micro_margin) then say nothing.
 
   Attributes:
     window: candidates of a walk asked for at once, >= 1; their controls come along. It changes the cost, never a decision.
-    micro_window: likewise of the micro phases, and with a confidence of the walks: there an acceptance makes those asked with it
-      worthless. Replicates come along.
+    micro_window: likewise of the micro phases, and with a confidence of the walks: there an acceptance makes those asked with
+      it worthless. Replicates come along.
     depth_gain: a deeper network is accepted at this much more accuracy.
     depth_loss: a deeper network counts as a failure at more than this much less accuracy.
     depth_failures: the depth walk stops at this many failures since the last acceptance, >= 1.
@@ -70,8 +70,8 @@ class EgnasSettings:
     confidence: how sure an accepted change is to gain, in (0, 1); 0: decisions are by the accuracies seen, sure or not.
     most_replicates: with a confidence, the seeds of a network at which an undecided comparison ends as a refusal; they begin
       with micro_replicates, at least 2, and double.
-    grow: walk from the smallest width up, as long as wider is better: with a confidence alone. Else from the largest down, as long
-      as narrower costs nothing.
+    grow: walk from the smallest width up, as long as wider is better: with a confidence alone. Else from the largest down, as
+      long as narrower costs nothing.
     depth_step: layers more each step of the depth walk, >= 1.
     micro_groups: a micro change is tried on this many groups of neighbouring layers, one after the other; 0: on each layer.
   """

@@ -48,7 +48,7 @@ class EgnasState:
   macro: ChainArchitecture | None = None
   start: ChainArchitecture | None = None
   look: int = 0
-  spread: Spread = Spread()
+  spread: Spread = dataclasses.field(default_factory=Spread)
   decisions: tuple[Decision, ...] = ()
 
   @property
@@ -93,7 +93,8 @@ class Context:
     count = self.settings.pairs(look)
     return tuple(Request(network, schedule, r, phase) for network in (candidate, kept) for r in range(count))
 
-  def compare(self, state: EgnasState, candidate: ChainArchitecture, evaluations: Sequence[Evaluation], margin: float) -> Decided:
+  def compare(self, state: EgnasState, candidate: ChainArchitecture, evaluations: Sequence[Evaluation],
+              margin: float) -> Decided:
     """Decides by the answers to `pairs`.
 
     A candidate of which a replicate failed is refused. One that failed for the kept network is left out; where none is left the
@@ -117,7 +118,7 @@ class Context:
 
 
 class Decided(NamedTuple):
-  """A decision: its outcome, and the accuracies of the network that is then kept; with a confidence, what is told and learnt."""
+  """A decision: its outcome, the accuracies of the network that is then kept; with a confidence, what is told and learnt."""
 
   outcome: Outcome
   accuracies: Accuracies
@@ -178,7 +179,9 @@ class _DepthWalk:
 
   def _schedule(self, candidate: ChainArchitecture) -> Schedule:
     schedules = self.context.schedules
-    return schedules.of_macro(candidate) if self.context.settings.grow else schedules.of(schedules.depth_epochs(candidate.depth))
+    if self.context.settings.grow:
+      return schedules.of_macro(candidate)
+    return schedules.of(schedules.depth_epochs(candidate.depth))
 
   def _finish(self, kept: ChainArchitecture, last_depth: int, accuracies: Accuracies) -> EgnasState:
     if len(self.context.space.widths) == 1:
@@ -244,8 +247,8 @@ class _Baseline:
   context: Context
 
   def requests(self, state: EgnasState) -> tuple[Request, ...]:
-    schedule = self.context.schedules.of_micro()
-    return tuple(Request(not_none(state.macro), schedule, r, 'operation') for r in range(self.context.settings.micro_replicates))
+    schedule, count = self.context.schedules.of_micro(), self.context.settings.pairs(0)
+    return tuple(Request(not_none(state.macro), schedule, r, 'operation') for r in range(count))
 
   def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> Decided:
     if not any(e.ok for e in evaluations):

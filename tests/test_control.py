@@ -1,0 +1,130 @@
+"""The unsearched network beside a search's winner: which it is, that it is trained alike, and what is told of the gain."""
+import json
+import shutil
+
+import numpy as np
+import pytest
+from support.run_records import read, same_run
+
+import enas_jax
+from enas_jax import control, data
+from enas_jax.errors import Stopped, UserError
+from enas_jax.spaces import ChainArchitecture, ChainSpace, NasBench201Space
+from enas_jax.strategies.history import draw
+
+pytest_plugins = ['support.search_fixtures']
+SEARCH = {'strategy': 'random', 'budget.evaluations': 2, 'chain.max_depth': 5, 'epochs.final': 2, 'control': True}
+
+
+@pytest.mark.smoke
+def test_the_control_is_the_middle_of_the_space():
+  space = ChainSpace(min_depth=4, max_depth=16, min_width=8, max_width=32, kernels=(5, 3))
+  assert control.unsearched(space, seed=0) == control.unsearched(space, seed=1) == ChainArchitecture.uniform(8, 16, kernel=5)
+  alone = ChainSpace(min_depth=5, max_depth=5, min_width=3, max_width=3, kernels=(3,))
+  assert control.unsearched(alone, seed=0) == ChainArchitecture.uniform(5, 3)
+
+
+@pytest.mark.smoke
+def test_the_control_of_another_space_is_what_random_search_draws_first():
+  space = NasBench201Space()
+  drawn = [control.unsearched(space, seed) for seed in range(3)]
+  assert drawn == [draw(space, seed, (), 1)[0] for seed in range(3)]
+
+
+@pytest.fixture(scope='module')
+def searched(runner, tmp_path_factory):
+  """The workdir of a search with a control. Not to be changed: copy it."""
+  workdir = tmp_path_factory.mktemp('control') / 'w'
+  assert runner.here('search', workdir, **SEARCH) == 0
+  return workdir
+
+
+def test_the_gain_is_counted_image_by_image(runner, searched):
+  test = data.load(f'npz:{runner.images}').test
+  result = read(searched, 'result.json')
+  found = result['control']
+  right = [enas_jax.load(path).predict(test.images) == test.labels for path in (searched, searched / 'control')]
+  assert [np.mean(r) for r in right] == [result['test_accuracy'], found['test_accuracy']]
+  gains = [int(a) - int(b) for a, b in zip(*right, strict=True)]
+  assert found['gain'] == pytest.approx(result['test_accuracy'] - found['test_accuracy'])
+  assert found['standard_error'] == pytest.approx(np.std(gains, ddof=1) / len(gains)**0.5)
+  assert found['epochs'] == result['epochs'] == 2 and found['architecture'] != result['architecture']
+  assert read(searched, 'control/architecture.json') == found['architecture']
+
+
+def test_the_control_is_trained_as_the_command_would(runner, searched, tmp_path):
+  architecture = f'--architecture={searched}/control/architecture.json'
+  assert runner.here('train', tmp_path / 'w', architecture, **SEARCH) == 0
+  alone, beside = read(tmp_path / 'w', 'result.json'), read(searched, 'result.json')['control']
+  for name in ('test_accuracy', 'train_loss', 'curve', 'params', 'macs'):
+    assert alone[name] == beside[name]
+
+
+def test_side_by_side_is_as_one_after_the_other(runner, searched, tmp_path):
+  out = runner.process('search', tmp_path / 'w', devices=2, **SEARCH)
+  assert 'points' in out and 'the unsearched network' in out
+  same_run(tmp_path / 'w', searched)
+
+
+@pytest.mark.parametrize('devices', [1, 2])
+def test_stopped_before_the_control_is_done(runner, searched, tmp_path, monkeypatch, devices):
+  """What is finished is kept, and the same command comes to the same result."""
+  workdir = shutil.copytree(searched, tmp_path / 'w')
+  (workdir / 'result.json').unlink()
+  shutil.rmtree(workdir / 'control')
+  before = (workdir / 'ledger.jsonl').read_bytes()
+  fit = control.fit
+
+  def stopping(network, config, dataset, folder, *more, **settings):
+    if folder.path.name == 'control':
+      raise Stopped
+    return fit(network, config, dataset, folder, *more, **settings)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(control, 'fit', stopping)
+    assert runner.here('search', workdir, **SEARCH) == 143
+  assert not (workdir / 'result.json').exists()
+  assert runner.here('search', workdir, **SEARCH) == 0
+  assert (workdir / 'ledger.jsonl').read_bytes() == before
+  same_run(workdir, searched)
+
+
+@pytest.mark.parametrize(('error', 'reason'), [
+    (UserError('final training diverged: loss nan in epoch 1'), 'final training diverged: loss nan in epoch 1'),
+    (RuntimeError('out of memory\nand more'), 'RuntimeError: out of memory')])
+def test_a_control_that_fails_is_recorded(runner, searched, tmp_path, monkeypatch, capsys, error, reason):
+  workdir = shutil.copytree(searched, tmp_path / 'w')
+  (workdir / 'result.json').unlink()
+  shutil.rmtree(workdir / 'control')
+  fit = control.fit
+
+  def failing(network, config, dataset, folder, *more, **settings):
+    if folder.path.name == 'control':
+      raise error
+    return fit(network, config, dataset, folder, *more, **settings)
+
+  monkeypatch.setattr(control, 'fit', failing)
+  assert runner.here('search', workdir, **SEARCH) == 0
+  found = read(workdir, 'result.json')['control']
+  assert found['reason'] == reason and 'gain' not in found
+  assert f'was to be compared and failed: {reason}' in capsys.readouterr().out
+  enas_jax.load(workdir)
+
+
+def test_a_winner_that_is_its_own_control(runner, searched, monkeypatch, tmp_path, capsys):
+  workdir = shutil.copytree(searched, tmp_path / 'w')
+  (workdir / 'result.json').unlink()
+  shutil.rmtree(workdir / 'control')
+  winner = enas_jax.model.read_architecture(read(workdir, 'architecture.json'))
+  monkeypatch.setattr(control, 'unsearched', lambda space, seed: winner)
+  assert runner.here('search', workdir, **SEARCH) == 0
+  assert read(workdir, 'result.json')['control'] == {
+      'architecture': read(workdir, 'architecture.json'), 'gain': 0.0, 'standard_error': 0.0}
+  assert 'the search gained nothing over it' in capsys.readouterr().out
+  assert not (workdir / 'control').exists()
+
+
+def test_no_control_where_none_is_wanted(runner, tmp_path):
+  assert runner.here('search', tmp_path / 'w', **{**SEARCH, 'control': False}) == 0
+  assert 'control' not in json.loads((tmp_path / 'w' / 'result.json').read_text())
+  assert not (tmp_path / 'w' / 'control').exists()
