@@ -207,9 +207,15 @@ def _left(strategy: Strategy, state: Any, ledger: Ledger, config: ConfigDict) ->
 
 
 def _last(strategy: Strategy, state: Any, config: ConfigDict) -> list[Request]:
-  """Returns the final training of the network that is the best so far; nothing if there is none."""
+  """Returns the final training of the network that is the best so far, and its control's; nothing if there is none.
+
+  A candidate's rate is that of all devices, which one network alone does not keep busy; the two side by side do.
+  """
   winner = strategy.best(state)
-  return [] if winner is None else [final_request(winner, config)]
+  if winner is None:
+    return []
+  controls = [control.unsearched(spaces.make(config), config.seed)] if config.control and config.estimator == 'trained' else []
+  return [final_request(network, config) for network in dict.fromkeys([winner, *controls])]
 
 
 def _at_bound(space: SearchSpace[Any], architecture: Architecture) -> str:
