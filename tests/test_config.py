@@ -22,7 +22,7 @@ def kind(config, field):
 
 
 RETUNED = {
-    'training.learning_rate': 0.1, 'chain.max_depth': 13, 'chain.max_width': 24, 'chain.width_step': 4, 'epochs.per_layer': 0,
+    'training.learning_rate': 0.1, 'chain.max_depth': 13, 'chain.max_width': 24, 'chain.width_step': 8, 'epochs.per_layer': 0,
     'epochs.final': 20}
 
 
