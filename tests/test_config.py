@@ -23,7 +23,7 @@ def kind(config, field):
 
 RETUNED = {
     'training.learning_rate': 0.1, 'chain.max_depth': 13, 'chain.max_width': 24, 'chain.width_step': 8, 'epochs.per_layer': 0,
-    'epochs.final': 20}
+    'epochs.final': 14}
 
 
 def test_fields_types_and_values_are_those_of_version_0_1():

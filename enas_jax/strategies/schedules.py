@@ -34,7 +34,7 @@ class Epochs:
   per_layer: int = 0
   per_width_step: int = 0
   micro: int = 2
-  final: int = 20
+  final: int = 14
 
   def __post_init__(self) -> None:
     """Raises UserError for a value out of range."""

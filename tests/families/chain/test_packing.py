@@ -24,11 +24,11 @@ def holds(capacity, chain):
 def seconds_of(widths, kind, space, steps, platform='cpu'):
   """What training takes with programs of these widths, compilation included, summed up plainly.
 
-  Each width is trained once with equal layers; with mixed ones as often as there are layers, half of them convolutions.
+  Each width is trained four times with equal layers; with mixed ones as often as there are layers, half of them convolutions.
   """
   table, depth = rates(platform), space.max_depth
   operations = (0,) * depth if kind == 'equal' else tuple(i % 2 for i in range(depth))
-  branches, visits = (1, 1) if kind == 'equal' else (2 * len(space.kernels), depth)
+  branches, visits = (1, 4) if kind == 'equal' else (2 * len(space.kernels), depth)
   total = len(widths) * (branches * table.compile_branch + table.compile_rest)
   for width in space.widths:
     chain = ChainArchitecture(width, operations, (3,) * depth)
