@@ -73,8 +73,8 @@ class Packing:
 def plan_packing(space: ChainSpace, task: Task, *, batch_size: int, steps: int, platform: str) -> Packing:
   """The programs' widths with the least cost of padding and compilation.
 
-  Candidates of equal layers are taken to train `PAIRS` times at each of the space's widths, as in a walk that compares replicates;
-  those of unequal layers as often as there are layers to change, half of them convolutions.
+  Candidates of equal layers are taken to train `PAIRS` times at each of the space's widths, as in a walk that compares
+  replicates; those of unequal layers as often as there are layers to change, half of them convolutions.
 
   Args:
     space: its widths and depths.
@@ -88,7 +88,8 @@ def plan_packing(space: ChainSpace, task: Task, *, batch_size: int, steps: int, 
   mixed = dataclasses.replace(equal, operations=tuple(i % 2 for i in range(depth)))
   chosen, reasons = [], []
   for name, architecture, branches, visits in (
-      ('Networks with one kind of layer', equal, 1, PAIRS), ('Other networks', mixed, len(OPERATIONS) * len(space.kernels), depth)):
+      ('Networks with one kind of layer', equal, 1, PAIRS),
+      ('Other networks', mixed, len(OPERATIONS) * len(space.kernels), depth)):
     seconds = {w: visits * steps * step_seconds(architecture, task, batch_size, table, width=w) for w in widths}
     compiling = branches * table.compile_branch + table.compile_rest
     programs = _least(widths, seconds, compiling)
