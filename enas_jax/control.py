@@ -18,7 +18,7 @@ from enas_jax.estimators import Execution
 from enas_jax.model import load, read_architecture
 from enas_jax.progress import Progress
 from enas_jax.spaces import HasMiddle, SearchSpace
-from enas_jax.train import fit
+from enas_jax.train import finished, fit
 from enas_jax.types import Architecture
 from enas_jax.workdir import Folder, Workdir
 
@@ -89,9 +89,9 @@ def describe(control: dict[str, Any]) -> str:
 
 def _fit_control(plain: Architecture, config: ConfigDict, dataset: Dataset, folder: Folder, *, execution: Execution,
                  should_stop: Callable[[], bool]) -> dict[str, Any]:
-  if (known := folder.read_json('result.json', damaged=lambda _: None)) is not None:
-    return dict(known)
   with Progress.silent() as silent:
+    if (known := finished(folder, silent)) is not None:
+      return known
     try:
       record = fit(plain, config, dataset, folder, silent, execution=execution, should_stop=should_stop)
     except Stopped:

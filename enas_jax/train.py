@@ -140,13 +140,13 @@ def check_seed(seed: int) -> None:
     raise UserError(f'config.seed {seed} is outside 0 to {2**32 - 1}; give one within')
 
 
-def finished(workdir: Workdir, progress: Progress) -> dict[str, Any] | None:
+def finished(folder: Folder, progress: Progress) -> dict[str, Any] | None:
   """The record of result.json, which is written last, if the network beside it can be loaded. Else None: finish the run."""
-  result = workdir.read_json('result.json', damaged=progress.note)
+  result = folder.read_json('result.json', damaged=progress.note)
   if result is None:
     return None
   try:
-    load(workdir.path)
+    load(folder.path)
   except UserError as error:
     progress.note(f'the network cannot be loaded and is made again: {error}')
     return None

@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from support.run_records import read, same_run
+from support.run_records import read, same_run, same_training
 
 import enas_jax
 from enas_jax import control, data
@@ -122,6 +122,15 @@ def test_a_winner_that_is_its_own_control(runner, searched, monkeypatch, tmp_pat
       'architecture': read(workdir, 'architecture.json'), 'gain': 0.0, 'standard_error': 0.0}
   assert 'the search gained nothing over it' in capsys.readouterr().out
   assert not (workdir / 'control').exists()
+
+
+def test_a_damaged_control_is_made_again(runner, searched, tmp_path):
+  workdir = shutil.copytree(searched, tmp_path / 'w')
+  (workdir / 'result.json').unlink()
+  (workdir / 'control' / 'model.json').write_text('{')
+  assert runner.here('search', workdir, **SEARCH) == 0
+  same_run(workdir, searched)
+  same_training(workdir / 'control', searched / 'control')
 
 
 def test_no_control_where_none_is_wanted(runner, tmp_path):
