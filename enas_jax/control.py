@@ -36,8 +36,8 @@ def fit_beside_control(winner: Architecture, config: ConfigDict, dataset: Datase
                        execution: Execution, should_stop: Callable[[], bool]) -> dict[str, Any]:
   """Trains the winner as `train.fit` does, and an unsearched network in the same way for comparison.
 
-  On a CPU with several devices the two train at once, each on a core: one network keeps little more than one busy. Elsewhere
-  the control follows. It lies in the folder `control` of the work folder, for enas_jax.load.
+  On a CPU with several devices the two train at once, each on a core: one network keeps little more than one busy. Elsewhere,
+  and under a limit on memory, the control follows. It lies in the folder `control` of the work folder, for enas_jax.load.
 
   Returns:
     The record of `fit`, and under `control` the other network's, with `gain`, the winner's test accuracy less the control's,
@@ -52,7 +52,7 @@ def fit_beside_control(winner: Architecture, config: ConfigDict, dataset: Datase
     result = fit(winner, config, dataset, workdir, progress, execution=execution, should_stop=should_stop)
     return {**result, 'control': {'architecture': plain.to_json(), 'gain': 0.0, 'standard_error': 0.0}}
   given_up = threading.Event()
-  at_once = execution.platform == 'cpu' and len(execution.devices) > 1
+  at_once = execution.platform == 'cpu' and len(execution.devices) > 1 and not config.memory_limit_gb
   devices = execution.devices[1:2] if at_once else execution.devices
 
   def control() -> dict[str, Any]:

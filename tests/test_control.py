@@ -13,7 +13,7 @@ from enas_jax.spaces import ChainArchitecture, ChainSpace, NasBench201Space
 from enas_jax.strategies.history import draw
 
 pytest_plugins = ['support.search_fixtures']
-SEARCH = {'strategy': 'random', 'budget.evaluations': 2, 'chain.max_depth': 5, 'epochs.final': 2, 'control': True}
+SEARCH = {'strategy': 'random', 'budget.evaluations': 2, 'chain.max_depth': 5, 'epochs.final': 6, 'control': True}
 
 
 @pytest.mark.smoke
@@ -48,7 +48,7 @@ def test_the_gain_is_counted_image_by_image(runner, searched):
   gains = [int(a) - int(b) for a, b in zip(*right, strict=True)]
   assert found['gain'] == pytest.approx(result['test_accuracy'] - found['test_accuracy'])
   assert found['standard_error'] == pytest.approx(np.std(gains, ddof=1) / len(gains)**0.5)
-  assert found['epochs'] == result['epochs'] == 2 and found['architecture'] != result['architecture']
+  assert found['epochs'] == result['epochs'] == 6 and found['architecture'] != result['architecture']
   assert read(searched, 'control/architecture.json') == found['architecture']
 
 
@@ -66,8 +66,7 @@ def test_side_by_side_is_as_one_after_the_other(runner, searched, tmp_path):
   same_training(tmp_path / 'w', searched)  # Candidates may end in another order.
 
 
-@pytest.mark.parametrize('devices', [1, 2])
-def test_stopped_before_the_control_is_done(runner, searched, tmp_path, monkeypatch, devices):
+def test_stopped_before_the_control_is_done(runner, searched, tmp_path, monkeypatch):
   """What is finished is kept, and the same command comes to the same result."""
   workdir = shutil.copytree(searched, tmp_path / 'w')
   (workdir / 'result.json').unlink()
@@ -87,6 +86,16 @@ def test_stopped_before_the_control_is_done(runner, searched, tmp_path, monkeypa
   assert runner.here('search', workdir, **SEARCH) == 0
   assert (workdir / 'ledger.jsonl').read_bytes() == before
   same_run(workdir, searched)
+
+
+def test_stopped_while_both_train(runner, searched, tmp_path):
+  process = runner.start('search', tmp_path / 'w', devices=2, **SEARCH)
+  next(line for line in process.stdout if line.startswith('epoch 2'))
+  process.terminate()
+  assert process.communicate(timeout=60)[1] == 'stopped after the current step; the same command resumes\n'
+  assert process.returncode == 143 and not (tmp_path / 'w' / 'result.json').exists()
+  runner.process('search', tmp_path / 'w', devices=2, **SEARCH)
+  same_training(tmp_path / 'w', searched)
 
 
 @pytest.mark.parametrize(('error', 'reason'), [

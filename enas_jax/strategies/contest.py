@@ -54,6 +54,7 @@ class Decision:
     pairs: how many replicates of both were compared.
     certainty: that the true gain exceeds the margin; None where nothing is known of the spread.
     accepted: whether the candidate was kept.
+    margin: the gain that was asked for; below 0 a loss that was allowed.
   """
 
   phase: str
@@ -62,13 +63,15 @@ class Decision:
   pairs: int
   certainty: float | None
   accepted: bool
+  margin: float = 0.0
 
   def to_json(self) -> dict[str, Any]:
     """Returns a plain record."""
     return dataclasses.asdict(self)
 
   def __str__(self) -> str:
-    sure = 'certainty unknown' if self.certainty is None else f'{100 * self.certainty:.1f} % sure of a gain'
+    what = 'of a gain' if self.margin == 0 else f'of more than {100 * self.margin:+.2f}'
+    sure = 'certainty unknown' if self.certainty is None else f'{100 * self.certainty:.1f} % sure {what}'
     pairs = f'{self.pairs} pair{"s" if self.pairs > 1 else ""}'
     return (f"{self.phase}: {self.network} {'is kept' if self.accepted else 'is not kept'}, {100 * self.gain:+.2f} points over "
             f'{pairs}, {sure}')

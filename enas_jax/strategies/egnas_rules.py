@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import itertools
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -133,7 +133,7 @@ class EgnasSettings:
   @property
   def looks(self) -> int:
     """How many looks a decision may take."""
-    return next(k for k in itertools.count() if self.pairs(k) in (self.most_replicates, self.pairs(k + 1))) + 1
+    return 1 + math.ceil(math.log2(self.most_replicates / self.micro_replicates)) if self.confidence else 1
 
 
 def reaches(accuracy: float, bar: float) -> bool:

@@ -112,7 +112,7 @@ class Context:
       return Decided(Outcome.OPEN, state.accuracies)
     better = verdict is Verdict.BETTER
     decision = Decision(label(state.phase), str(candidate), statistics.fmean(gains), len(gains),
-                        certainty(gains, margin, state.spread), better)
+                        certainty(gains, margin, state.spread), better, margin)
     return Decided(Outcome.ACCEPT if better else Outcome.BAD, accuracies_of(of_candidate if better else of_kept), decision,
                    state.spread.add(gains))
 

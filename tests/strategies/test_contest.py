@@ -78,3 +78,4 @@ def test_the_line_of_a_decision():
   decision = Decision('kernel', 'some network', 0.0123, 4, 0.987, True)
   assert str(decision) == 'kernel: some network is kept, +1.23 points over 4 pairs, 98.7 % sure of a gain'
   assert Decision(**decision.to_json()) == decision
+  assert str(Decision('width', 'narrower', -0.001, 2, 0.96, True, margin=-0.005)).endswith('96.0 % sure of more than -0.50')
