@@ -48,7 +48,8 @@ def main(values: flags.FlagValues) -> None:
   """Searches a network for a data set, trains it and saves it.
 
   The folder then holds config.json, ledger.jsonl (every candidate), architecture.json, result.json and the trained network,
-  for enas_jax.load(DIR). A run that was stopped, killed or cut off is resumed by the same command; a finished one is kept.
+  for enas_jax.load(DIR), and in control/ the unsearched network that it is compared with. A run that was stopped, killed or cut
+  off is resumed by the same command; a finished one is kept.
   """
   config = values.config
   dataset = data.load(config.data.name, data_dir=values.data_dir)
