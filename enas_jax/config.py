@@ -66,7 +66,7 @@ def get_config() -> ConfigDict:
 
   for registry in (SPACES, STRATEGIES, ESTIMATORS):
     _add_groups(config, registry)
-  # The paper's space takes days. Within minutes the walks end well inside of this one.
+  # The paper's space takes days. Within minutes the walks end inside of this one, or just at its width.
   config.chain.update(min_depth=4, max_depth=13, min_width=8, max_width=24, width_step=8)
   return config
 
