@@ -17,10 +17,11 @@ import numpy as np
 
 from enas_jax.families import leaves
 from enas_jax.families.autodiff import AutodiffNetwork
+from enas_jax.families.convolution import convolution
 from enas_jax.families.cost import rates, step_seconds
 from enas_jax.families.leaves import Leaf
 from enas_jax.families.norm import BatchNorm
-from enas_jax.families.planes import Planes, barrier, convolution, pointwise
+from enas_jax.families.planes import Planes, barrier, pointwise
 from enas_jax.families.tape import Operation, Program, Registers, Step, Tape
 from enas_jax.networks.layers import EPSILON, MOMENTUM
 from enas_jax.training.family import A, Limits, Mode, Weights
@@ -145,7 +146,7 @@ class CellNetwork(AutodiffNetwork[A], Generic[A, C]):
 
   def convolution(self, x: Planes, kernel: jax.Array, stride: int = 1) -> Planes:
     """Convolves with a k x k kernel of weights [k, k, D, C]."""
-    return barrier(convolution(x, kernel.astype(self.dtype), stride, self.lowering))
+    return barrier(convolution(x, kernel.astype(self.dtype), stride, self.lowering, masked=self.masked))
 
   def pointwise(self, x: Planes, kernel: jax.Array) -> Planes:
     """Convolves with a 1 x 1 kernel of weights [D, C]."""

@@ -1,26 +1,26 @@
-"""Convolutions over planes [C, H, W, B]: channel, row, column, image, for many small networks in one program.
+"""Depthwise and pointwise convolutions over planes [C, H, W, B]: channel, row, column, image.
 
-With the images last a channel's weight is a scalar, a shifted plane is contiguous, and a pointwise convolution is one matrix
-product, so no grouped convolution is left: XLA has no fast one on a CPU, nor for candidates under vmap, nor any fast
-convolution inside a loop on a CPU (benchmarks/README.md). Padding is k // 2 on every side, also at stride 2.
+They are for many small networks in one program. With the images last a channel's weight is a scalar, a shifted plane is
+contiguous, and a pointwise convolution is one matrix product, so no grouped convolution is left: XLA has no fast one on a CPU,
+nor for candidates under vmap (benchmarks/README.md). Ordinary convolutions are in convolution.py. Padding is k // 2 on every
+side, also at stride 2.
 
-Two lowerings of the same functions: `shifts` (multiply-adds of shifted planes, and products with gathered patches) and
-`xla` (XLA's own convolutions). Their results differ in rounding alone.
+Two lowerings of the same functions: `shifts` (multiply-adds of shifted planes) and `xla` (XLA's own convolutions). Their
+results differ in rounding alone.
 
 Letters of shapes: C and D channels in and out, H and W height and width, h and w after the stride, B images, k a kernel's side.
 """
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-PATCH_BYTES = 4e6  # Of gathered patches at once, on a CPU; measured (benchmarks/README.md).
 LOWERINGS = ('shifts', 'xla')
 T = TypeVar('T')
 Planes = Float[Array, 'C H W B']
@@ -42,7 +42,7 @@ def depthwise(planes: Planes, kernel: Float[Array, 'k k C'], stride: int, loweri
     Planes of ceil(H / stride) by ceil(W / stride).
   """
   if lowering == 'xla':
-    return _xla(planes, kernel[..., None], stride, groups=planes.shape[0])
+    return xla(planes, kernel[..., None], stride, groups=planes.shape[0])
   return _depthwise(planes, kernel, stride, planes.shape[1:3])
 
 
@@ -59,14 +59,6 @@ def product(kernel: Float[Array, 'D C'], planes: Planes) -> Float[Array, 'D H W 
   transposed = barrier(kernel.T)
   out = jax.lax.dot_general(transposed, planes.reshape(planes.shape[0], -1), (((0,), (0,)), ((), ())))
   return out.reshape(kernel.shape[0], *planes.shape[1:])
-
-
-def convolution(planes: Planes, kernel: Float[Array, 'k k D C'], stride: int,
-                lowering: str = 'shifts') -> Float[Array, 'D h w B']:
-  """Convolves all channels with a k x k kernel; arguments as those of `depthwise`."""
-  if lowering == 'xla':
-    return _xla(planes, kernel, stride)
-  return _convolution(planes, kernel, stride, planes.shape[1:3])
 
 
 def barrier(x: T) -> T:
@@ -101,7 +93,7 @@ def _depthwise(planes: Planes, kernel: Float[Array, 'k k C'], stride: int, shape
 
 def _depthwise_forward(planes: Planes, kernel: Float[Array, 'k k C'], stride: int,
                        shape: Shape) -> tuple[Strided, tuple[jax.Array, jax.Array]]:
-  padded = barrier(_pad(planes, len(kernel) // 2))
+  padded = barrier(pad(planes, len(kernel) // 2))
   taps = shifted(padded, shape, len(kernel), stride)
   return barrier(weighted(taps, kernel)), (padded, kernel)
 
@@ -114,7 +106,7 @@ def _depthwise_backward(stride: int, shape: Shape, residual: tuple[jax.Array, ja
   kernel_gradient = jnp.stack(sums(*(tap * gradient for tap in shifted(padded, shape, size, stride))))
   kernel_gradient = kernel_gradient.reshape(size, size, -1).astype(kernel.dtype)
   if stride == 1:
-    taps = shifted(barrier(_pad(gradient, size // 2)), shape, size, 1)
+    taps = shifted(barrier(pad(gradient, size // 2)), shape, size, 1)
     return weighted(taps, kernel[::-1, ::-1]), kernel_gradient
   return by_phases(gradient, kernel, shape), kernel_gradient
 
@@ -122,45 +114,9 @@ def _depthwise_backward(stride: int, shape: Shape, residual: tuple[jax.Array, ja
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolution(planes: Planes, kernel: Float[Array, 'k k D C'], stride: int, shape: Shape) -> Float[Array, 'D h w B']:
-  return _convolution_forward(planes, kernel, stride, shape)[0]
-
-
-def _convolution_forward(planes: Planes, kernel: Float[Array, 'k k D C'], stride: int,
-                         shape: Shape) -> tuple[Float[Array, 'D h w B'], tuple[jax.Array, jax.Array]]:
-  padded = barrier(_pad(planes, len(kernel) // 2))
-  return _gathered(padded, kernel, shape, stride), (padded, kernel)
-
-
-def _convolution_backward(stride: int, shape: Shape, residual: tuple[jax.Array, jax.Array],
-                          gradient: Float[Array, 'D h w B']) -> tuple[Planes, Float[Array, 'k k D C']]:
-  padded, kernel = residual
-  size, outputs, inputs = len(kernel), kernel.shape[2], kernel.shape[3]
-
-  def add(i: Any, rows: int, total: jax.Array) -> jax.Array:
-    patches = _patches(padded, i * stride, rows, shape, size, stride)
-    return total + _flat(jax.lax.dynamic_slice_in_dim(gradient, i, rows, 1)) @ _flat(patches).T  # [D, k * k * C]
-
-  zeros = jnp.zeros((outputs, size * size * inputs), gradient.dtype)
-  kernel_gradient = _over_rows(gradient.shape[1], _rows_at_once(gradient, size, inputs), add, zeros)
-  kernel_gradient = kernel_gradient.reshape(outputs, size, size, inputs).transpose(1, 2, 0, 3)
-  if stride > 1:  # To where the windows stood.
-    gaps = [(0, whole - 1 - stride * (n - 1), stride - 1) for whole, n in zip(shape, gradient.shape[1:3], strict=True)]
-    gradient = jax.lax.pad(gradient, np.array(0, gradient.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
-  flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-  return _gathered(barrier(_pad(gradient, size // 2)), flipped, shape, 1), kernel_gradient.astype(kernel.dtype)
-
-
-_convolution.defvjp(_convolution_forward, _convolution_backward)
-
-
-def _pad(planes: Planes, by: int) -> Float[Array, 'C Hp Wp B']:
+def pad(planes: Planes, by: int) -> Float[Array, 'C Hp Wp B']:
+  """Adds so many zeros on every side of each plane."""
   return jnp.pad(planes, ((0, 0), (by, by), (by, by), (0, 0)))
-
-
-def _flat(planes: Planes) -> Float[Array, 'C HWB']:
-  return planes.reshape(planes.shape[0], -1)
 
 
 def shifted(padded: Planes, shape: Shape, size: int, stride: int) -> list[Strided]:
@@ -175,45 +131,6 @@ def weighted(taps: Sequence[Planes], kernel: Float[Array, 'k k C']) -> Planes:
   return jnp.asarray(sum(tap * column(weight) for tap, weight in zip(taps, weights, strict=True)))
 
 
-def _gathered(padded: Planes, kernel: Float[Array, 'k k D C'], shape: Shape, stride: int) -> Float[Array, 'D h w B']:
-  """Computes the convolution as products with patches, some rows at a time."""
-  size, outputs, inputs = len(kernel), kernel.shape[2], kernel.shape[3]
-  matrix = kernel.transpose(2, 0, 1, 3).reshape(outputs, -1)  # [D, k * k * C]
-  out = jax.ShapeDtypeStruct((outputs, -(-shape[0] // stride), -(-shape[1] // stride), padded.shape[3]), padded.dtype)
-  rows_at_once = _rows_at_once(out, size, inputs)
-
-  def put(i: Any, rows: int, whole: jax.Array) -> jax.Array:
-    part = pointwise(_patches(padded, i * stride, rows, shape, size, stride), matrix)
-    return part if rows == out.shape[1] else jax.lax.dynamic_update_slice_in_dim(whole, part, i, 1)
-
-  return barrier(_over_rows(out.shape[1], rows_at_once, put, jax.lax.empty(out.shape, out.dtype)))
-
-
-def _patches(padded: Planes, row: Any, rows: int, shape: Shape, size: int, stride: int) -> Float[Array, 'kkC rows w B']:
-  """Returns all taps of `rows` output rows from padded row `row` on, under one another.
-
-  It is one gather: as slices each tap would be a kernel, and those took a third of the time to compile.
-  """
-  taps = np.indices((size, size), np.int32).reshape(2, -1).T + jnp.stack([jnp.int32(row), jnp.int32(0)])
-  numbers = jax.lax.GatherDimensionNumbers(offset_dims=(1, 2, 3, 4), collapsed_slice_dims=(), start_index_map=(1, 2))
-  windows = padded.shape[0], (rows - 1) * stride + 1, shape[1], padded.shape[3]
-  patches = jax.lax.gather(padded, taps, numbers, windows, mode='promise_in_bounds')[:, :, ::stride, ::stride]
-  return barrier(patches.reshape(-1, *patches.shape[2:]))
-
-
-def _rows_at_once(out: Any, size: int, inputs: int) -> int:
-  """Returns all rows, or one if a CPU's cache would not hold all patches."""
-  total = size * size * inputs * out.shape[1] * out.shape[2] * out.shape[3] * out.dtype.itemsize
-  return 1 if jax.default_backend() == 'cpu' and total > PATCH_BYTES else out.shape[1]
-
-
-def _over_rows(height: int, at_once: int, function: Callable[..., jax.Array], initial: jax.Array) -> jax.Array:
-  """Folds function(row, rows, carry) over all rows."""
-  if at_once == height:
-    return function(0, height, initial)
-  return jax.lax.fori_loop(0, height, lambda i, carry: function(i, 1, carry), initial)
-
-
 def by_phases(gradient: Strided, kernel: Float[Array, 'k k C'], shape: Shape) -> Planes:
   """Returns the gradient to the inputs at stride 2.
 
@@ -222,7 +139,7 @@ def by_phases(gradient: Strided, kernel: Float[Array, 'k k C'], shape: Shape) ->
   size, half = len(kernel), len(kernel) // 2
   rows, columns = gradient.shape[1:3]
   margin = (half + 1) // 2
-  padded = barrier(_pad(gradient, margin))
+  padded = barrier(pad(gradient, margin))
 
   def phase(row: int, column_: int) -> jax.Array:
     terms: list[jax.Array] = []
@@ -236,7 +153,8 @@ def by_phases(gradient: Strided, kernel: Float[Array, 'k k C'], shape: Shape) ->
   return whole.reshape(gradient.shape[0], 2 * rows, 2 * columns, -1)[:, :shape[0], :shape[1]]
 
 
-def _xla(planes: Planes, kernel: Float[Array, 'k k D I'], stride: int, *, groups: int = 1) -> Float[Array, 'D h w B']:
+def xla(planes: Planes, kernel: Float[Array, 'k k D I'], stride: int, *, groups: int = 1) -> Float[Array, 'D h w B']:
+  """Convolves by XLA's own operation, whose layout is left to it."""
   padding = [(len(kernel) // 2,) * 2] * 2
   return jax.lax.conv_general_dilated(
       planes, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT, feature_group_count=groups)

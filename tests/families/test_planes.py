@@ -4,12 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from enas_jax.families import planes
+from enas_jax.families import convolution, planes
 from enas_jax.families.planes import LOWERINGS
 
 TOLERANCE = 2e-5  # Of float32 sums of at most 49 x 3 terms of size 1 (and as many of a gradient's positions).
 SIZES = [(6, 7), (5, 4), (1, 2)]  # Even and odd, and smaller than the kernels.
 IN, OUT, BATCH = 3, 4, 2
+FUNCTIONS = {'depthwise': planes.depthwise, 'pointwise': planes.pointwise, 'convolution': convolution.convolution}
 
 
 def windows(shape, size, stride):
@@ -61,7 +62,7 @@ def computed(name, stride, lowering, every):
   def run(every):
     results = []
     for inputs, kernel, direction in every:
-      outputs, pull = jax.vjp(lambda x, w: getattr(planes, name)(x, w, *options), inputs, kernel)
+      outputs, pull = jax.vjp(lambda x, w: FUNCTIONS[name](x, w, *options), inputs, kernel)
       results.append((outputs, *pull(direction)))
     return results
 
@@ -78,6 +79,33 @@ def test_values_and_gradients(name, size, stride):
       for value, right in zip(result, expected(name, *case[:2], stride, case[2]), strict=True):
         assert value.shape == right.shape and value.dtype == np.float32
         np.testing.assert_allclose(value, right, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('size', [1, 3, 5, 7])
+def test_convolutions_of_images(size, stride, monkeypatch):
+  """The form that a CPU takes for more channels: here for these few."""
+  every = list(cases('convolution', size, stride, np.float32))
+  monkeypatch.setattr(convolution, 'LEAST_WORK', 1)
+  monkeypatch.setattr(convolution, 'LEAST_CHANNELS', 1)
+  for case, result in zip(every, computed('convolution', stride, 'shifts', every), strict=True):
+    for value, right in zip(result, expected('convolution', *case[:2], stride, case[2]), strict=True):
+      assert value.shape == right.shape and value.dtype == np.float32
+      np.testing.assert_allclose(value, right, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(('channels', 'size', 'stride', 'side', 'masked', 'count'), [
+    (3, 3, 1, 8, False, 0), (4, 3, 1, 8, False, 1), (8, 3, 2, 8, False, 2), (24, 3, 1, 8, False, 3), (24, 3, 1, 8, True, 0),
+    (16, 5, 1, 8, False, 3), (24, 3, 1, 240, False, 0), (24, 3, 2, 240, False, 1)])
+def test_where_images_take_the_place_of_patches(channels, size, stride, side, masked, count):
+  """By channels, and for all but the kernel's gradient by its side, too; with large planes only back through a stride."""
+  shapes = [jax.ShapeDtypeStruct(shape, np.float32) for shape in (
+      (channels, side, side, BATCH), (size, size, channels, channels), (channels, side // stride, side // stride, BATCH))]
+
+  def run(inputs, kernel, direction):
+    return jax.vjp(lambda x, w: convolution.convolution(x, w, stride, masked=masked), inputs, kernel)[1](direction)
+
+  assert str(jax.make_jaxpr(run)(*shapes)).count('conv_general_dilated[') == count
 
 
 def test_pointwise():
@@ -112,7 +140,7 @@ def test_gradients_of_the_lowerings_agree_with_differences():
     step = jnp.asarray(rng.normal(size=inputs.shape)), jnp.asarray(rng.normal(size=kernel.shape))
     for lowering in LOWERINGS:
       def loss(inputs, kernel, lowering=lowering):
-        return jnp.sin(planes.convolution(inputs, kernel, 2, lowering)).sum()
+        return jnp.sin(convolution.convolution(inputs, kernel, 2, lowering)).sum()
 
       slope = sum((g * s).sum() for g, s in zip(jax.jit(jax.grad(loss, (0, 1)))(inputs, kernel), step, strict=True))
       ahead, behind = (jax.jit(loss)(inputs + e * step[0], kernel + e * step[1]) for e in (1e-5, -1e-5))
@@ -140,7 +168,7 @@ def test_the_shifts_have_no_convolution_and_work_under_vmap(name):
 
   def both(lowering):
     def run(inputs, kernel):
-      outputs, pull = jax.vjp(lambda x, w: getattr(planes, name)(x, w, 2, lowering), inputs, kernel)
+      outputs, pull = jax.vjp(lambda x, w: FUNCTIONS[name](x, w, 2, lowering), inputs, kernel)
       return outputs, *pull(direction)
     return run
 

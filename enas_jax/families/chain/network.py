@@ -24,9 +24,10 @@ from jaxtyping import Array, Float, Int
 
 from enas_jax.families.chain import weights as weights_
 from enas_jax.families.chain.weights import BODIES, SITES, Capacity, Plan, Weights, stride
+from enas_jax.families.convolution import convolution
 from enas_jax.families.loops import at, put, switch
 from enas_jax.families.norm import BatchNorm, apply
-from enas_jax.families.planes import Planes, barrier, convolution, depthwise, pointwise
+from enas_jax.families.planes import Planes, barrier, depthwise, pointwise
 from enas_jax.spaces.chain import MIN_DEPTH, SEPARABLE, ChainArchitecture
 from enas_jax.training.family import Mode
 from enas_jax.types import Task
@@ -163,7 +164,7 @@ class StackedChain:
     return self._norm.total((forward.logits.argmax(0) == labels).sum())
 
   def _stem(self, inputs: Planes, weights: Weights) -> Float[Array, 'D H W B']:
-    return barrier(convolution(inputs, weights['kernel'].astype(self.dtype), 1, self.lowering))
+    return barrier(convolution(inputs, weights['kernel'].astype(self.dtype), 1, self.lowering, masked=self.masked))
 
   def _branches(self, site: str) -> list[Callable[[Planes, Weights], jax.Array]]:
     """Returns what a layer may do between ReLU and batch norm: a function for each of the capacity's branches."""
@@ -173,7 +174,7 @@ class StackedChain:
     kernels = self._cut(size, kernels)
     if operation == SEPARABLE:
       return barrier(pointwise(depthwise(planes, kernels['depthwise'], stride(site), self.lowering), kernels['pointwise']))
-    return barrier(convolution(planes, kernels['convolution'], stride(site), self.lowering))
+    return barrier(convolution(planes, kernels['convolution'], stride(site), self.lowering, masked=self.masked))
 
   def _cut(self, size: int, kernels: Weights) -> Weights:
     """Returns a layer's kernels in the type of the planes, cut to a branch's size."""
