@@ -2,7 +2,8 @@
 
 Those of comparisons are from before the code was laid out anew. Those of trainings were, too, and held through it; they were
 made anew since sums over planes keep their digits (benchmarks/README.md, "How exact"), which alone changed them, and that of
-the default search once more when its schedule changed.
+the default search once more when its schedule changed. Those with ordinary convolutions changed when these became XLA's own
+(log there); they were made anew on a processor without AMX, and are missing for one with it.
 A search on a table is arithmetic on the host and the same everywhere. What is trained depends, in its last bits, on the version
 of XLA and the machine: digests of others than those in golden.json are skipped. tests/support/golden_runs.py makes them.
 """

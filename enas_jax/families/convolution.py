@@ -20,8 +20,8 @@ from jaxtyping import Array, Float
 from enas_jax.families.planes import Planes, Shape, Strided, barrier, pad, pointwise, xla
 
 PATCH_BYTES = 4e6  # Of gathered patches at once, on a CPU; this and the numbers below: measured (benchmarks/README.md).
-# Images instead of patches: up to so many bytes of planes, as larger ones leave the cache when they are turned, and from so many
-# channels on; both numbers are for a kernel's side of 1. The last: channels for a kernel's gradient, whatever the side.
+# Images instead of patches: up to so many bytes of planes, as larger ones leave the cache when they are turned, and from so
+# many channels on; both numbers are for a kernel's side of 1. The last: channels for a kernel's gradient, whatever the side.
 IMAGE_BYTES, LEAST_WORK, LEAST_CHANNELS = 8.5e5, 72, 4
 Images = Float[Array, 'B H W C']
 Kernel = Float[Array, 'k k D C']

@@ -25,7 +25,7 @@ class Rates:
 
 # By platform. CPU: fitted by benchmarks/cost_model.py to measured steps; an accelerator's are guesses until one has run it.
 RATES = {
-    'cpu': Rates(per_gflop=0.017, per_gbyte=0.004, per_layer=1.2e-4, compile_branch=4.0, compile_rest=1.0),
+    'cpu': Rates(per_gflop=0.017, per_gbyte=0.05, per_layer=1.05e-4, compile_branch=2.1, compile_rest=5.0),
     'accelerator': Rates(per_gflop=1e-4, per_gbyte=5e-4, per_layer=1e-4, compile_branch=5.0, compile_rest=10.0),
 }
 PASSES = 10  # Over a layer's inputs and outputs in a step, reading and writing; benchmarks/README.md counts them.

@@ -9,7 +9,7 @@ import jax
 
 from enas_jax.errors import UserError
 
-KNOWN = {'cpu': 'shifts'}  # Tens of times faster there, always: XLA has no fast convolution in a loop (benchmarks/README.md).
+KNOWN = {'cpu': 'shifts'}  # Tens of times faster there, always: XLA finds no fast layout in a loop (benchmarks/README.md).
 
 
 def choose(asked: str, known: Sequence[str], cache: pathlib.Path, trial: Callable[[], Mapping[str, float]]) -> str:
