@@ -13,6 +13,7 @@ from enas_jax.spaces import ChainArchitecture, ChainSpace, NasBench201Space
 from enas_jax.strategies.history import draw
 
 pytest_plugins = ['support.search_fixtures']
+pytestmark = pytest.mark.once  # The main command trains one on every Python.
 SEARCH = {'strategy': 'random', 'budget.evaluations': 2, 'chain.max_depth': 5, 'epochs.final': 6, 'control': True}
 
 

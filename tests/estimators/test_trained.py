@@ -78,6 +78,7 @@ def test_together_and_in_any_order_they_give_what_they_give_alone(estimate, requ
   assert [result(e) for e in estimate(requests[::-1])[::-1]] == [result(e) for e in alone]
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_compiled_anew_and_with_other_slots_they_give_the_same_bits(data, packing, requests, alone):
   for count in (1, 2):
@@ -114,6 +115,7 @@ print(float(evaluation.metrics['train_loss']).hex(), evaluation.metrics['train_a
 '''
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_a_fresh_process_that_compiles_anew_gives_the_same_bits(capsys):
   # On a CPU with as many cores as before: XLA parts a sum by the number of its threads.
@@ -344,6 +346,7 @@ def test_one_that_does_not_fit_in_memory_fails_before_it_runs(estimate, requests
   assert sized == [(2, 1)]
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_where_only_the_padding_does_not_fit_each_trains_in_a_program_of_its_size(estimate, requests, alone, sized):
   narrow, wide = requests[0], requests[1]
@@ -354,6 +357,7 @@ def test_where_only_the_padding_does_not_fit_each_trains_in_a_program_of_its_siz
   assert evaluations[1].reason == 'out of memory: needs 3.00 GB, 2.00 GB are free'
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_a_candidate_that_was_paused_goes_on_in_a_program_of_another_size(estimator_of, requests, alone, compiled, monkeypatch):
   """The shared program's memory runs out only at the second part."""

@@ -125,6 +125,7 @@ def close(one, other):
   np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
 
 
+@pytest.mark.once
 def test_alone_in_a_group_and_by_the_textbook(program_of_one, program_of_four, data, make_request):
   requests = [
       make_request(0), make_request(1, epochs=2, momentum=0.5), make_request(2, rate_steps_first=True),
