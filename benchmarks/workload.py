@@ -8,6 +8,7 @@ step, not the schedule. Of another --space the candidates are members at random.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import math
 import pathlib
@@ -75,6 +76,10 @@ def _space(settings: dict) -> SearchSpace:
   if settings['space'] not in spaces.SPACES:
     raise UserError(f"--space={settings['space']} is unknown; give one of {', '.join(spaces.SPACES)}")
   values = dict(part.split('=') for part in settings['set'].split(',') if part)
+  known = [field.name for field in dataclasses.fields(spaces.SPACES[settings['space']].settings)]
+  if unknown := set(values) - set(known):
+    has = ', '.join(known) or 'no settings'
+    raise UserError(f"--set: {', '.join(sorted(unknown))} is unknown; {settings['space']} has {has}")
   return spaces.SPACES[settings['space']].make(**{name: ast.literal_eval(value) for name, value in values.items()})
 
 
