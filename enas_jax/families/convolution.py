@@ -66,7 +66,7 @@ def _backward(stride: int, shape: Shape, images: bool, residual: tuple[jax.Array
               gradient: Float[Array, 'D h w B']) -> tuple[Planes, Kernel]:
   planes, kernel = residual
   size = len(kernel)
-  to_kernel = _kernel_by_images if planes.shape[1:3] == shape else _kernel_gathered
+  to_kernel = _kernel_by_images if images and planes.shape[1:3] == shape else _kernel_gathered  # Patches need padded planes.
   kernel_gradient = to_kernel(planes, gradient, size, shape, stride).astype(kernel.dtype)
   flipped = kernel[::-1, ::-1]
   # With a stride most of the patches would be zeros.

@@ -96,7 +96,7 @@ def test_convolutions_of_images(size, stride, monkeypatch):
 
 @pytest.mark.parametrize(('channels', 'size', 'stride', 'side', 'masked', 'count'), [
     (3, 3, 1, 8, False, 0), (4, 3, 1, 8, False, 1), (8, 3, 2, 8, False, 2), (24, 3, 1, 8, False, 3), (24, 3, 1, 8, True, 0),
-    (16, 5, 1, 8, False, 3), (24, 3, 1, 240, False, 0), (24, 3, 2, 240, False, 1)])
+    (24, 1, 1, 8, True, 0), (16, 5, 1, 8, False, 3), (24, 3, 1, 240, False, 0), (24, 3, 2, 240, False, 1)])
 def test_where_images_take_the_place_of_patches(channels, size, stride, side, masked, count):
   """By channels, and for all but the kernel's gradient by its side, too; with large planes only back through a stride."""
   shapes = [jax.ShapeDtypeStruct(shape, np.float32) for shape in (
