@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from absl import flags
@@ -118,7 +118,7 @@ def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progre
   architecture = strategy.best(state)
   if architecture is None:
     raise UserError(f'none of {len(ledger)} candidates succeeded; see the reasons in {ledger.path}')
-  if at_bound := _at_bound(space, architecture):
+  if at_bound := _at_bound(space, architecture, [request.architecture for request, _ in ledger]):
     progress.note(at_bound)
   found = {**({'cut': cut} if cut else {}), 'population': estimator.report(), 'front': strategy.front(state)}
   if isinstance(strategy, HasDecisions) and (decisions := strategy.decisions(state)):
@@ -219,16 +219,23 @@ def _last(strategy: Strategy, state: Any, config: ConfigDict) -> list[Request]:
   return [final_request(network, config) for network in dict.fromkeys([winner, *controls])]
 
 
-def _at_bound(space: SearchSpace[Any], architecture: Architecture) -> str:
-  """Returns one line where the best network is as deep or as wide as its space allows; else nothing."""
+def _at_bound(space: SearchSpace[Any], architecture: Architecture, tried: Iterable[Architecture]) -> str:
+  """Returns one line where the best network is as deep or as wide as its space allows, or more, and no larger one was tried."""
   if not isinstance(space, HasDepthAndWidth):
     return ''
-  layers, steps = space.size_steps(architecture)
-  reached = {'depth': layers == len(space.depths) - 1 > 0, 'width': steps == 0 < len(space.widths) - 1}
-  if not any(reached.values()):
+
+  def above(network: Architecture) -> dict[str, int]:
+    layers, steps = space.size_steps(network)
+    return {'depth': layers - len(space.depths) + 1, 'width': -steps}
+
+  best, others = above(architecture), [above(network) for network in tried]
+  free = [name for name, sizes in (('depth', space.depths), ('width', space.widths)) if len(sizes) > 1]
+  reached = [name for name in free if best[name] >= 0 and all(other[name] <= best[name] for other in others)]
+  if not reached:
     return ''
-  return (f"the best network has the largest {' and '.join(name for name, at in reached.items() if at)} of its space; a larger "
-          f'one may hold a better network: config.{space.name}')
+  more = 'more than ' if any(best[name] > 0 for name in reached) else ''
+  return (f"the best network has {more}the largest {' and '.join(reached)} of its space; a larger one may hold a better network: "
+          f'config.{space.name}')
 
 
 def _macs(number: int) -> str:

@@ -267,15 +267,18 @@ def test_a_search_refuses_the_workdir_of_a_training(find, tmp_path):
 
 
 @pytest.mark.parametrize(('depth', 'width', 'largest'), [
-    (6, 4, 'depth and width'), (6, 3, 'depth'), (4, 4, 'width'), (4, 3, None), (3, 1, None)])
+    (6, 4, 'the largest depth and width'), (6, 3, 'the largest depth'), (4, 4, 'the largest width'), (4, 3, None), (3, 1, None),
+    (7, 2, 'more than the largest depth'), (4, 5, 'more than the largest width')])
 def test_a_winner_at_the_bound_of_its_space_is_told_of(depth, width, largest):
   space = enas_jax.spaces.ChainSpace(min_depth=3, max_depth=6, min_width=1, max_width=4, width_step=1)
-  text = search._at_bound(space, enas_jax.spaces.ChainArchitecture.uniform(depth, width))
-  assert text == ((largest and f'the best network has the largest {largest} of its space; a larger one may hold a better '
-                  'network: config.chain') or '')
+  network = enas_jax.spaces.ChainArchitecture.uniform
+  text = search._at_bound(space, network(depth, width), [network(depth, width), network(3, 1)])
+  assert text == ((largest and f'the best network has {largest} of its space; a larger one may hold a better network: '
+                  'config.chain') or '')
+  assert not search._at_bound(space, network(depth, width), [network(depth + 1, width), network(depth, width + 1)])
   one = enas_jax.spaces.ChainSpace(min_depth=3, max_depth=3, min_width=4, max_width=4)
-  assert not search._at_bound(one, enas_jax.spaces.ChainArchitecture.uniform(3, 4))
-  assert not search._at_bound(enas_jax.spaces.NasBench201Space(), None)
+  assert not search._at_bound(one, network(3, 4), [])
+  assert not search._at_bound(enas_jax.spaces.NasBench201Space(), None, [])
 
 
 @pytest.mark.parametrize(('number', 'text'), [

@@ -87,7 +87,7 @@ class Chains(abc.ABC):
     return range(self.max_width, self.min_width - 1, -self.width_step)
 
   def size_steps(self, architecture: ChainArchitecture) -> tuple[int, int]:
-    """Returns the layers above `min_depth` and the width steps below `max_width`, rounded down."""
+    """Returns the layers above `min_depth` and the width steps below `max_width`, rounded down; below 0 if wider."""
     return architecture.depth - self.min_depth, (self.max_width - architecture.width) // self.width_step
 
   def sample(self, rng: np.random.Generator) -> ChainArchitecture:

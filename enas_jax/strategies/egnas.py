@@ -6,9 +6,9 @@ width (section 4, end). The rules are in `egnas_rules`, the phases in `egnas_wal
 
 Three protocols, told apart by settings (`egnas_rules.EgnasSettings`). The default knows its noise: a change is kept if it is
 sure to gain, by replicates of both networks (`contest`); as that is costly, it grows from the smallest width, where training is
-cheap and gains are large, to where none can be shown, and tries micro changes on all layers at once. The sound one walks as the
-paper does; a narrower network is compared with the kept one at equal epochs, and a micro change must gain more than a margin,
-over as many seeds as wanted. The published one has neither.
+cheap and gains are large, to where none can be shown, past the space's largest sizes if need be, and tries micro changes on
+all layers at once. The sound one walks as the paper does; a narrower network is compared with the kept one at equal epochs, and
+a micro change must gain more than a margin, over as many seeds as wanted. The published one has neither.
 
 A window asks for several steps at once. Which candidates follow hardly depends on the outcomes, only the stop does; so a
 window assumes that nothing is accepted and nothing stops, and `tell` replays the rules over the answers, in order, as long as

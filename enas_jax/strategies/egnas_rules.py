@@ -72,6 +72,8 @@ class EgnasSettings:
       with micro_replicates, at least 2, and double.
     grow: walk from the smallest width up, as long as wider is better: with a confidence alone. Else from the largest down, as
       long as narrower costs nothing.
+    widen: go on past the largest depth of the space, and where the walk grows past its largest width, for as long as each step
+      is accepted. Without a confidence, and in a direction of one size, it says nothing.
     depth_step: layers more each step of the depth walk, >= 1.
     micro_groups: a micro change is tried on this many groups of neighbouring layers, one after the other; 0: on each layer.
   """
@@ -93,6 +95,7 @@ class EgnasSettings:
   confidence: float = 0.95
   most_replicates: int = 4
   grow: bool = True
+  widen: bool = True
   depth_step: int = 3
   micro_groups: int = 1
 

@@ -87,6 +87,11 @@ class Context:
   schedules: Schedules[ChainArchitecture]
   task: Task
 
+  def beyond(self, outcome: Outcome, sizes: range) -> bool:
+    """Returns whether a walk at the end of the space's sizes goes on: its last step paid, and they are more than one."""
+    sure = self.settings.widen and self.settings.confidence > 0
+    return sure and outcome is Outcome.ACCEPT and len(sizes) > 1
+
   def pairs(self, candidate: ChainArchitecture, kept: ChainArchitecture, schedule: Schedule, look: int,
             phase: str) -> tuple[Request, ...]:
     """Returns the requests of a comparison: the candidate's replicates, then as many of the kept network."""
@@ -166,7 +171,8 @@ class _DepthWalk:
     kept = candidate if outcome.accepted else state.kept
     failures = egnas_rules.failures_after(outcome, state.failures)
     over = outcome is Outcome.FINISH or failures == self.context.settings.depth_failures
-    if not over and candidate.depth + self.context.settings.depth_step <= self.context.space.max_depth:
+    inside = candidate.depth + self.context.settings.depth_step <= self.context.space.max_depth
+    if not over and (inside or self.context.beyond(outcome, self.context.space.depths)):
       return dataclasses.replace(state, step=state.step + 1, failures=failures, kept=kept, accuracies=accuracies)
     if kept is None:
       return dataclasses.replace(state, phase='done')
@@ -224,14 +230,16 @@ class _WidthWalk:
   def move(self, state: EgnasState, outcome: Outcome, accuracies: Accuracies) -> EgnasState:
     kept = self._candidate(state) if outcome.accepted else state.kept
     failures, settings = egnas_rules.failures_after(outcome, state.failures), self.context.settings
-    if failures == (1 if settings.grow else settings.width_failures) or state.step + 2 == len(self.context.space.widths):
+    inside = state.step + 2 < len(self.context.space.widths) or (
+        settings.grow and self.context.beyond(outcome, self.context.space.widths))
+    if failures == (1 if settings.grow else settings.width_failures) or not inside:
       return EgnasState(phase='baseline', kept=kept, accuracies=accuracies, macro=kept, start=kept)
     return dataclasses.replace(state, step=state.step + 1, failures=failures, kept=kept, accuracies=accuracies)
 
   def _candidate(self, state: EgnasState) -> ChainArchitecture:
-    widths = self.context.space.widths
-    widths = widths[::-1] if self.context.settings.grow else widths
-    return dataclasses.replace(not_none(state.kept), width=widths[state.step + 1])
+    widths, step = self.context.space.widths, state.step + 1
+    width = widths[-1] + step * self.context.space.width_step if self.context.settings.grow else widths[step]
+    return dataclasses.replace(not_none(state.kept), width=width)
 
   def _schedule(self, state: EgnasState) -> Schedule:
     schedules = self.context.schedules

@@ -23,7 +23,7 @@ class Epochs:
   """How long networks are trained (`config.epochs`).
 
   Attributes:
-    first: epochs at the smallest depth and the largest width, >= 1; in spaces without depth and width of every network.
+    first: epochs at the smallest depth and the largest width or beyond, >= 1; in spaces without depth and width of every network.
     per_layer: epochs more for each layer more, >= 0.
     per_width_step: epochs more for each width step narrower, >= 0. (With the paper's 2 a kept network is trained anew, too.)
     micro: epochs of every candidate of a micro phase, >= 1.
@@ -85,7 +85,7 @@ class Schedules(Generic[A]):
   def of_macro(self, architecture: A) -> Schedule:
     """Returns the schedule by both rules at once: epochs depend on depth and width alone, not on the way of a search."""
     layers, steps = (0, 0) if self._sizes is None else self._sizes.size_steps(architecture)
-    return self.of(self.width_epochs(self.epochs.first + self.epochs.per_layer * layers, steps))
+    return self.of(self.width_epochs(self.epochs.first + self.epochs.per_layer * layers, max(0, steps)))
 
   def of_micro(self) -> Schedule:
     """Returns the schedule of every candidate of a micro phase."""

@@ -240,6 +240,31 @@ def test_a_growing_walk_ends_where_larger_is_not_better_and_says_how_sure_it_was
   assert all(depth < 9 and width < 14 for depth, width, *_ in found)
 
 
+@pytest.mark.parametrize(('max_depth', 'max_width'), [(4, 10), (9, 6), (4, 6)])
+def test_a_walk_that_ends_at_a_bound_goes_on_while_larger_pays(max_depth, max_width):
+  """Depth pays to 6 and width to 10, past one cap or both: the widths tried are those of a space with room."""
+  def truth(network):
+    return 0.5 + 0.03 * min(network.depth, 6) + 0.02 * min(network.width, 10) - 0.2 * sum(network.operations) / network.depth
+
+  space = dataclasses.replace(SPACE, max_depth=max_depth, max_width=max_width, kernels=(3,))
+  roomy = dataclasses.replace(space, max_depth=12, max_width=20)
+  expected, _ = decisions(make(SURE, space=roomy), noisy(truth, 0.0))
+  used, state = decisions(make(SURE, space=space), noisy(truth, 0.0))
+  best = make(SURE, space=space).best(state)
+  assert (best.depth, best.width) == (6, 10)
+  assert max(r.architecture.depth for r in used if r.phase == 'depth') == (7 if max_depth < 6 else 9)
+  widths = {r.architecture.width for r in used if r.phase == 'width'}
+  assert widths == {r.architecture.width for r in expected if r.phase == 'width'} == {4, 6, 8, 10, 12}
+  narrow = decisions(make({**SURE, 'egnas.widen': False}, space=space), noisy(truth, 0.0))[1].kept
+  assert (narrow.depth, narrow.width) == (min(6, max_depth), min(10, max_width))
+
+
+def test_a_direction_of_one_size_is_not_widened():
+  space = dataclasses.replace(SPACE, min_depth=5, max_depth=5, min_width=6, max_width=6)
+  used, _ = decisions(make(SURE, space=space), noisy(lambda network: 0.05 * network.depth + 0.01 * network.width, 0.0))
+  assert {r.architecture.depth for r in used} == {5} and {r.architecture.width for r in used} <= set(range(7))
+
+
 def test_where_nothing_pays_little_is_accepted():
   """200 searches and more of changes that change nothing: at most 5 in 100 are kept, within three errors of the count."""
   made = [d.accepted for seed in range(200)
