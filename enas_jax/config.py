@@ -18,7 +18,7 @@ from enas_jax.errors import UserError
 from enas_jax.estimators import ESTIMATORS
 from enas_jax.registry import Registry
 from enas_jax.settings import group
-from enas_jax.spaces import SPACES
+from enas_jax.spaces import SPACES, Limits
 from enas_jax.strategies import STRATEGIES, Budget, Epochs
 
 
@@ -63,6 +63,7 @@ def get_config() -> ConfigDict:
 
   config.epochs = group(Epochs)  # The architecture-aware part of the schedule.
   config.budget = group(Budget)  # How much a search may spend.
+  config.limits = group(Limits)  # How large its networks may be.
 
   for registry in (SPACES, STRATEGIES, ESTIMATORS):
     _add_groups(config, registry)

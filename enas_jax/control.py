@@ -11,25 +11,26 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from enas_jax import spaces
+from enas_jax import settings, spaces
 from enas_jax.data import Dataset
 from enas_jax.errors import Stopped, UserError
 from enas_jax.estimators import Execution
 from enas_jax.model import load, read_architecture
 from enas_jax.progress import Progress
-from enas_jax.spaces import HasMiddle, SearchSpace
+from enas_jax.spaces import HasMiddle, Limits, SearchSpace, Within
 from enas_jax.train import finished, fit
-from enas_jax.types import Architecture
+from enas_jax.types import Architecture, Task
 from enas_jax.workdir import Folder, Workdir
 
 FOLDER = 'control'
 
 
-def unsearched(space: SearchSpace[Any], seed: int) -> Architecture:
-  """Returns the control: the middle of the space; where it has none, the first network that random search draws."""
-  if isinstance(space, HasMiddle):
-    return space.middle()
-  return space.sample(np.random.default_rng([seed, 0]))
+def unsearched(space: SearchSpace[Any], config: ConfigDict, task: Task) -> Architecture:
+  """Returns the control: the middle of the space; where it has none within the limits, what random search draws first."""
+  limits = settings.read(Limits, config.limits)
+  if isinstance(space, HasMiddle) and limits.allow(middle := space.middle(), space, task):
+    return middle
+  return Within(space, limits, task).sample(np.random.default_rng([config.seed, 0]))
 
 
 def fit_beside_control(winner: Architecture, config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Progress, *,
@@ -47,7 +48,7 @@ def fit_beside_control(winner: Architecture, config: ConfigDict, dataset: Datase
   Raises:
     As `fit`. A control that fails is no error.
   """
-  plain = unsearched(spaces.make(config, winner.to_json()['space']), config.seed)
+  plain = unsearched(spaces.make(config, winner.to_json()['space']), config, dataset.task)
   if plain == winner:
     result = fit(winner, config, dataset, workdir, progress, execution=execution, should_stop=should_stop)
     return {**result, 'control': {'architecture': plain.to_json(), 'gain': 0.0, 'standard_error': 0.0}}

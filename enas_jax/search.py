@@ -37,8 +37,9 @@ from enas_jax.workdir import Workdir
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """Where a search keeps what it learns, and where it shows it."""
+  """What a search is for, where it keeps what it learns, and where it shows it."""
 
+  task: Task
   workdir: Workdir
   ledger: Ledger
   progress: Progress
@@ -114,7 +115,7 @@ def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progre
     progress.note(strategy.notice)
   progress.note(estimator.describe())
   progress.phase('search for the best network')
-  state, cut = explore(strategy, estimator, Run(workdir, ledger, progress), config, should_stop)
+  state, cut = explore(strategy, estimator, Run(task, workdir, ledger, progress), config, should_stop)
   architecture = strategy.best(state)
   if architecture is None:
     raise UserError(f'none of {len(ledger)} candidates succeeded; see the reasons in {ledger.path}')
@@ -160,7 +161,7 @@ def explore(strategy: Strategy, estimator: Estimator, run: Run, config: ConfigDi
       raise UserError(f'{failures} candidates in a row failed, the last: {evaluation.reason}; mend it, take a new --workdir')
     if evaluation.ok:
       time_left.add(evaluation.train_macs, evaluation.seconds, evaluation.compile_seconds)
-    run.progress.left(time_left.predict([estimator.predict_macs(r) for r in _left(strategy, state, run.ledger, config)]))
+    run.progress.left(time_left.predict([estimator.predict_macs(r) for r in _left(strategy, state, run, config)]))
     run.progress.candidate(request, evaluation)
 
   def on_tell(state: Any) -> None:
@@ -175,7 +176,7 @@ def explore(strategy: Strategy, estimator: Estimator, run: Run, config: ConfigDi
 
   def cut(requests: Sequence[Request], new: Sequence[Request], state: Any) -> bool:
     nonlocal reason
-    spending = Spending(budget, run.ledger, estimator.predict_macs, lambda: _last(strategy, state, config))
+    spending = Spending(budget, run.ledger, estimator.predict_macs, lambda: _last(strategy, state, run.task, config))
     reason = spending.cut(requests, new)
     return bool(reason)
 
@@ -202,12 +203,12 @@ def _restore(strategy: Strategy, run: Run, seed: int) -> Any:
   return strategy.init(seed)
 
 
-def _left(strategy: Strategy, state: Any, ledger: Ledger, config: ConfigDict) -> list[Request]:
+def _left(strategy: Strategy, state: Any, run: Run, config: ConfigDict) -> list[Request]:
   """Returns what the strategy sees still to be trained if nothing more is accepted, and the final training."""
-  return [*(r for r in strategy.outlook(state) if ledger.get(r) is None), *_last(strategy, state, config)]
+  return [*(r for r in strategy.outlook(state) if run.ledger.get(r) is None), *_last(strategy, state, run.task, config)]
 
 
-def _last(strategy: Strategy, state: Any, config: ConfigDict) -> list[Request]:
+def _last(strategy: Strategy, state: Any, task: Task, config: ConfigDict) -> list[Request]:
   """Returns the final training of the network that is the best so far, and its control's; nothing if there is none.
 
   A candidate's rate is that of all devices, which one network alone does not keep busy; the two side by side do.
@@ -215,7 +216,9 @@ def _last(strategy: Strategy, state: Any, config: ConfigDict) -> list[Request]:
   winner = strategy.best(state)
   if winner is None:
     return []
-  controls = [control.unsearched(spaces.make(config), config.seed)] if config.control and config.estimator == 'trained' else []
+  controls = []
+  if config.control and config.estimator == 'trained':
+    controls = [control.unsearched(spaces.make(config), config, task)]
   return [final_request(network, config) for network in dict.fromkeys([winner, *controls])]
 
 
@@ -234,8 +237,8 @@ def _at_bound(space: SearchSpace[Any], architecture: Architecture, tried: Iterab
   if not reached:
     return ''
   more = 'more than ' if any(best[name] > 0 for name in reached) else ''
-  return (f"the best network has {more}the largest {' and '.join(reached)} of its space; a larger one may hold a better network: "
-          f'config.{space.name}')
+  return (f"the best network has {more}the largest {' and '.join(reached)} of its space; a larger one may hold a better "
+          f'network: config.{space.name}')
 
 
 def _macs(number: int) -> str:

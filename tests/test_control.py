@@ -8,28 +8,48 @@ from support.run_records import read, same_run, same_training
 
 import enas_jax
 from enas_jax import control, data
+from enas_jax.config import get_config
 from enas_jax.errors import Stopped, UserError
-from enas_jax.spaces import ChainArchitecture, ChainSpace, NasBench201Space
+from enas_jax.spaces import ChainArchitecture, ChainSpace, Limits, NasBench201Space, Within
 from enas_jax.strategies.history import draw
+from enas_jax.types import Task
 
 pytest_plugins = ['support.search_fixtures']
 pytestmark = pytest.mark.once  # The main command trains one on every Python.
 SEARCH = {'strategy': 'random', 'budget.evaluations': 2, 'chain.max_depth': 5, 'epochs.final': 6, 'control': True}
 
 
+def unsearched(space, seed=0, **limits):
+  config = get_config()
+  config.seed = seed
+  config.limits.update(limits)
+  return control.unsearched(space, config, Task((28, 28, 1), 10))
+
+
 @pytest.mark.smoke
 def test_the_control_is_the_middle_of_the_space():
   space = ChainSpace(min_depth=4, max_depth=16, min_width=8, max_width=32, kernels=(5, 3))
-  assert control.unsearched(space, seed=0) == control.unsearched(space, seed=1) == ChainArchitecture.uniform(8, 16, kernel=5)
+  assert unsearched(space) == unsearched(space, seed=1) == ChainArchitecture.uniform(8, 16, kernel=5)
   alone = ChainSpace(min_depth=5, max_depth=5, min_width=3, max_width=3, kernels=(3,))
-  assert control.unsearched(alone, seed=0) == ChainArchitecture.uniform(5, 3)
+  assert unsearched(alone) == ChainArchitecture.uniform(5, 3)
 
 
 @pytest.mark.smoke
 def test_the_control_of_another_space_is_what_random_search_draws_first():
   space = NasBench201Space()
-  drawn = [control.unsearched(space, seed) for seed in range(3)]
+  drawn = [unsearched(space, seed) for seed in range(3)]
   assert drawn == [draw(space, seed, (), 1)[0] for seed in range(3)]
+
+
+@pytest.mark.smoke
+def test_a_control_is_within_the_limits():
+  space, task = ChainSpace(min_depth=3, max_depth=6, min_width=2, max_width=8), Task((28, 28, 1), 10)
+  middle = space.middle()
+  params = space.num_params(middle, task)
+  assert unsearched(space, params=params) == middle
+  drawn = unsearched(space, params=params - 1)
+  assert drawn != middle and space.num_params(drawn, task) < params
+  assert drawn == draw(Within(space, Limits(params=params - 1), task), 0, (), 1)[0]
 
 
 @pytest.fixture(scope='module')
@@ -126,7 +146,7 @@ def test_a_winner_that_is_its_own_control(runner, searched, monkeypatch, tmp_pat
   (workdir / 'result.json').unlink()
   shutil.rmtree(workdir / 'control')
   winner = enas_jax.model.read_architecture(read(workdir, 'architecture.json'))
-  monkeypatch.setattr(control, 'unsearched', lambda space, seed: winner)
+  monkeypatch.setattr(control, 'unsearched', lambda space, config, task: winner)
   assert runner.here('search', workdir, **SEARCH) == 0
   assert read(workdir, 'result.json')['control'] == {
       'architecture': read(workdir, 'architecture.json'), 'gain': 0.0, 'standard_error': 0.0}

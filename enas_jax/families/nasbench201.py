@@ -4,7 +4,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -37,6 +37,7 @@ from enas_jax.types import Task
 PROJECTION = len(OPERATIONS)  # A skip that changes the channels: a 1x1 convolution without ReLU.
 STAGES, NODES = 3, 4
 CANDIDATES = 64  # Of a search among sizes, to weigh padding against compiling.
+MODULE_SPEED, MODULE_COMPILE = 1.4, 9.3  # On a CPU: of sizes as modules, steps a unit of the family's time, and seconds each.
 Cells = NasBench201Architecture | NatsSizeArchitecture
 
 
@@ -198,23 +199,32 @@ def cells_family(space: NasBench201Space, task: Task, *, batch_size: int, steps:
                     'All cells share one program, in which each runs its own operations alone')
 
 
-def sizes_family(space: NatsSizeSpace, task: Task, *, batch_size: int, steps: int, platform: str) -> CellFamily[Any, Any]:
-  """Returns the family of all sizes, with widths padded as much as costs least, training and compiling together."""
+def sizes_family(space: NatsSizeSpace, task: Task, *, batch_size: int, steps: int,
+                 platform: str) -> CellFamily[Any, Any] | None:
+  """Returns the family of all sizes, with widths padded as much as costs least, training and compiling together.
+
+  On a CPU it is None where modules one by one cost less: their steps are faster than planes of equal width, so that only
+  trainings of less than some hundred steps gain from shared programs (benchmarks/README.md, Cells).
+  """
   table, rng = rates(platform), np.random.default_rng(0)
   members = [space.sample(rng) for _ in range(CANDIDATES)]
+
+  def step(pairs: Iterable[tuple[NatsSizeArchitecture, Capacity]]) -> float:
+    return sum(step_seconds(*StackedCells(c, a).work(a, task), batch_size, table) for a, c in pairs)
+
+  own = step((a, Capacity.of(a)) for a in members)
 
   def seconds(padding: int) -> tuple[float, float, int]:
     """Returns what the members take in all, the part that padding adds, and the number of programs."""
     found = {a: _padded(a, padding) for a in members}
-    own, padded = (
-        sum(step_seconds(*StackedCells(c, a).work(a, task), batch_size, table) for a, c in pairs)
-        for pairs in ([(a, Capacity.of(a)) for a in members], found.items()))
-    programs = len(set(found.values()))
+    padded, programs = step(found.items()), len(set(found.values()))
     compiling = programs * (1.5 * table.compile_branch + table.compile_rest)  # As measured on a CPU.
     return steps * padded + compiling, padded / own - 1, programs
 
   best = min((WIDTHS[0], 2 * WIDTHS[0], WIDTHS[-1] // 2, WIDTHS[-1]), key=lambda padding: seconds(padding)[0])
-  _, more, programs = seconds(best)
+  total, more, programs = seconds(best)
+  if platform == 'cpu' and steps * own / MODULE_SPEED + CANDIDATES * MODULE_COMPILE < total:
+    return None
   reason = (f'Each stage is padded to a multiple of {best} channels: about {more:.0%} more work, {programs} programs for '
             f'{CANDIDATES} networks')
   return CellFamily(StackedCells, functools.partial(_padded, padding=best), Capacity.of, _example, task, batch_size, platform,

@@ -15,6 +15,7 @@ from enas_jax.spaces.nasbench101 import NasBench101Architecture, NasBench101Spac
 from enas_jax.spaces.nasbench201 import NasBench201Architecture, NasBench201Space
 from enas_jax.spaces.nasbench_macro import NasBenchMacroArchitecture, NasBenchMacroSpace
 from enas_jax.spaces.nats_size import NatsSizeArchitecture, NatsSizeSpace
+from enas_jax.spaces.part import Limits, Within
 
 __all__ = [
   'SPACES',
@@ -27,6 +28,7 @@ __all__ = [
   'Graph',
   'HasDepthAndWidth',
   'HasMiddle',
+  'Limits',
   'NasBench101Architecture',
   'NasBench101Space',
   'NasBench201Architecture',
@@ -36,6 +38,7 @@ __all__ = [
   'NatsSizeArchitecture',
   'NatsSizeSpace',
   'SearchSpace',
+  'Within',
   'make',
   'make_default',
   'register',

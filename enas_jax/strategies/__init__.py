@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from enas_jax import registry, settings
 from enas_jax.errors import UserError
 from enas_jax.spaces.base import SearchSpace
+from enas_jax.spaces.part import Limits
 from enas_jax.strategies import (  # noqa: F401  Each registers itself.
     bananas,
     egnas,
@@ -76,7 +77,8 @@ def make(config: ConfigDict, space: SearchSpace[A], task: Task, *, table: TableF
     if not isinstance(chosen, entry.settings):
       raise UserError(f'{owner}: for_table returned {chosen!r}; return settings, {entry.settings.__name__}(...)')
   setup = Setup(
-      schedules=Schedules.from_config(config, space), task=task, budget=settings.read(Budget, config.budget), owner=owner)
+      schedules=Schedules.from_config(config, space), task=task, budget=settings.read(Budget, config.budget),
+      limits=settings.read(Limits, config.limits), owner=owner)
   made = entry.make(chosen, setup)
   registry.check_methods(made, Strategy, owner)
   if not isinstance(made.needs, Needs):

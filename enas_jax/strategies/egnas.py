@@ -24,6 +24,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from enas_jax.errors import UserError
 from enas_jax.spaces.chain import ChainArchitecture
 from enas_jax.strategies import egnas_walks
 from enas_jax.strategies.base import Needs, no_front
@@ -43,10 +44,17 @@ class Egnas:
   needs = Needs()
 
   def __init__(self, settings: EgnasSettings, setup: Setup[ChainArchitecture]) -> None:
-    """Takes the settings and what to search. Raises UserError for a space of something else than chains."""
+    """Takes the settings and what to search.
+
+    Raises:
+      UserError: the space is not of chains, or the network that the walk begins with is beyond the limits.
+    """
     self._settings = settings
     self._space = setup.schedules.chains
-    self._phases = egnas_walks.phases(egnas_walks.Context(settings, self._space, setup.schedules, setup.task))
+    self._phases = egnas_walks.phases(egnas_walks.Context(settings, self._space, setup.schedules, setup.task, setup.allows))
+    if not self._phases['depth'].requests(EgnasState()):
+      raise UserError(f'{setup.limits}: the network that the walk begins with, the narrowest if it grows and else the widest, '
+                      'is larger; raise the limit, or lower config.chain.min_width or max_width')
 
   def init(self, seed: int) -> EgnasState:
     """Returns the state before the first question. The walk draws nothing: the seed does not matter."""
@@ -123,7 +131,7 @@ class Egnas:
     return EgnasState.from_json(dict(record), self._space)
 
   def _move(self, state: EgnasState, outcome: Outcome, accuracies: egnas_walks.Accuracies) -> EgnasState:
-    """Moves on, and past the decisions that need no training: candidates of which no width fits."""
+    """Moves on, and past the decisions that need no training: candidates beyond the limits or of which no width fits."""
     if outcome is Outcome.OPEN:
       return dataclasses.replace(state, look=state.look + 1)
     state = dataclasses.replace(self._phases[state.phase].move(state, outcome, accuracies), look=0)

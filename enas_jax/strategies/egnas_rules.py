@@ -12,7 +12,7 @@ import dataclasses
 import enum
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from enas_jax.errors import UserError
 from enas_jax.settings import at_least
@@ -188,13 +188,14 @@ def failures_after(outcome: Outcome, failures: int) -> int:
   return 0 if outcome.accepted else failures + (outcome is Outcome.BAD)
 
 
-def shrink(space: Chains, task: Task, architecture: ChainArchitecture, limit: int) -> ChainArchitecture | None:
-  """Returns the architecture at the largest width up to its own with at most `limit` parameters; None if width 1 has more.
+def shrink(space: Chains, task: Task, architecture: ChainArchitecture, limit: int,
+           allows: Callable[[ChainArchitecture], bool]) -> ChainArchitecture | None:
+  """Returns the architecture at the largest width up to its own with at most `limit` parameters, and allowed; None if none is.
 
   It goes below the space's smallest width, as the published code does.
   """
   for width in range(architecture.width, 0, -1):
     shrunk = dataclasses.replace(architecture, width=width)
-    if space.num_params(shrunk, task) <= limit:
+    if space.num_params(shrunk, task) <= limit and allows(shrunk):
       return shrunk
   return None

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from enas_jax.spaces.chain import CONVOLUTION, ChainArchitecture, Chains
@@ -86,6 +86,7 @@ class Context:
   space: Chains
   schedules: Schedules[ChainArchitecture]
   task: Task
+  allows: Callable[[ChainArchitecture], bool]
 
   def beyond(self, outcome: Outcome, sizes: range) -> bool:
     """Returns whether a walk at the end of the space's sizes goes on: its last step paid, and they are more than one."""
@@ -152,6 +153,8 @@ class _DepthWalk:
 
   def requests(self, state: EgnasState) -> tuple[Request, ...]:
     candidate, settings = self._candidate(state), self.context.settings
+    if not self.context.allows(candidate):
+      return ()
     if not settings.confidence:
       return (Request(candidate, self._schedule(candidate), phase='depth'),)
     pairs = self.context.pairs(candidate, state.kept or candidate, self._schedule(candidate), state.look, 'depth')
@@ -212,6 +215,8 @@ class _WidthWalk:
 
   def requests(self, state: EgnasState) -> tuple[Request, ...]:
     candidate, kept, settings = self._candidate(state), not_none(state.kept), self.context.settings
+    if not self.context.allows(candidate):
+      return ()
     if settings.confidence:
       return self.context.pairs(candidate, kept, self._schedule(state), state.look, 'width')
     networks = [candidate, kept] if settings.width_control else [candidate]
@@ -315,7 +320,7 @@ class _MicroPhase:
     for layer in self._groups(changed)[group]:
       changed = changed.with_layer(layer, **change)
     limit = space.num_params(start, task) + self.context.settings.parameter_slack
-    return egnas_rules.shrink(space, task, dataclasses.replace(changed, width=start.width), limit)
+    return egnas_rules.shrink(space, task, dataclasses.replace(changed, width=start.width), limit, self.context.allows)
 
 
 def accuracies_of(evaluations: Sequence[Evaluation]) -> Accuracies:

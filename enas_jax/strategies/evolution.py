@@ -61,9 +61,10 @@ class Evolution:
     self._space = setup.schedules.chains
     self._budget = setup.budget
     self._macro_budget = setup.budget.share(settings.macro_share)
-    self._stage = Stage(self._space, setup.task, settings)
+    self._stage = Stage(self._space, setup.task, settings, setup.allows)
     if not self._stage.macro_networks:
       limits = f'max_params {settings.max_params} and max_macs {settings.max_macs}'
+      limits += f', and {setup.limits}' if setup.limits else ''
       raise UserError(f'config.evolution: no depth and width is within {limits}; raise them or widen the space downwards')
 
   def init(self, seed: int) -> EvolutionState:

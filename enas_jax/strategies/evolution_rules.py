@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ class EvolutionSettings:
     tournament: how many members are drawn for a tournament, 1 to `population`.
     macro_share: the macro stage's part of the budget, in (0, 1]; the rest is for operations and kernels.
     objectives: accuracy alone, or with the parameters or the multiply-adds: one of `OBJECTIVES`.
-    max_params: the parameters that a network may have, checked before training; 0 for no limit.
+    max_params: the parameters that a network may have, beside `config.limits`, which hold for every strategy; 0 for no limit.
     max_macs: likewise the multiply-adds.
   """
 
@@ -150,11 +150,13 @@ def tournament(population: Sequence[Member], settings: EvolutionSettings, rng: n
 class Stage:
   """The networks of the two stages, within the limits."""
 
-  def __init__(self, space: Chains, task: Task, settings: EvolutionSettings) -> None:
-    """Takes the space, what networks are for, and the limits."""
+  def __init__(self, space: Chains, task: Task, settings: EvolutionSettings,
+               allows: Callable[[ChainArchitecture], bool] = lambda network: True) -> None:
+    """Takes the space, what networks are for, and the limits: evolution's own and those of every strategy."""
     self._space = space
     self._task = task
     self._settings = settings
+    self._allows = allows
     self.macro_networks = tuple(
         a for depth in space.depths for width in space.widths if self._fits(a := self._plain(depth, width)))
 
@@ -179,4 +181,5 @@ class Stage:
   def _fits(self, network: ChainArchitecture) -> bool:
     settings, sizes = self._settings, (self._space.num_params, self._space.macs)
     limits = (settings.max_params, settings.max_macs)
-    return all(not limit or size(network, self._task) <= limit for limit, size in zip(limits, sizes, strict=True))
+    own = all(not limit or size(network, self._task) <= limit for limit, size in zip(limits, sizes, strict=True))
+    return own and self._allows(network)

@@ -12,10 +12,12 @@ import numpy as np
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.base import SearchSpace
+from enas_jax.spaces.part import Within
 from enas_jax.strategies.budget import Budget, Spent
 from enas_jax.strategies.summary import summary
 from enas_jax.types import A, Architecture, Evaluation, Request
 
+DRAWS = 10_000  # Within limits, where it is not known how many networks there are, the search ends if so many are not new.
 TRIES = 100  # Proposals of which one must be new; else a new architecture is drawn at random.
 
 
@@ -100,15 +102,18 @@ def draw(space: SearchSpace[A], seed: int, seen: Sequence[A], count: int) -> tup
   """Returns the next `count` architectures at random after those seen, fewer if the space ends.
 
   Each follows from the seed and the number before it, so that batches do not matter. Drawing again until one is new leaves the
-  new ones' odds as they are.
+  new ones' odds as they are. Raises UserError if there seems to be no other within the limits.
   """
   taken = set(seen)
   drawn: list[A] = []
   while len(drawn) < count and len(taken) < space.size():
     rng = np.random.default_rng([seed, len(taken)])
-    architecture = space.sample(rng)
-    while architecture in taken:
-      architecture = space.sample(rng)
+    for tries in itertools.count():
+      if (architecture := space.sample(rng)) not in taken:
+        break
+      if tries == DRAWS and isinstance(space, Within):
+        raise UserError(f'config.limits: {len(taken)} networks are known and none of {DRAWS:,} drawn is another one; give '
+                        'fewer config.budget.evaluations, or higher limits')
     taken.add(architecture)
     drawn.append(architecture)
   return tuple(drawn)

@@ -61,7 +61,7 @@ class Settings:
 @register('nsga2', Settings)
 def make(settings: Settings, setup: Setup[A]) -> HistoryStrategy[A, tuple[A, ...]]:
   """Returns the strategy. Raises UserError for a budget without a limit."""
-  breeder = Breeder(settings, setup.space, getattr(setup.space, 'crossover', None))
+  breeder = Breeder(settings, setup.space, getattr(setup.schedules.space, 'crossover', None))
   return HistoryStrategy(
       setup, breeder, label='NSGA-II', batch=settings.batch, objectives=settings.objectives, random_start=settings.population)
 

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from enas_jax.registry import Registry
 from enas_jax.settings import NoSettings
 from enas_jax.spaces.base import SearchSpace
+from enas_jax.spaces.part import Limits, Within
 from enas_jax.strategies.base import Strategy
 from enas_jax.strategies.budget import Budget
 from enas_jax.strategies.schedules import Schedules
@@ -23,18 +24,24 @@ class Setup(Generic[A]):
     schedules: how each candidate is trained.
     task: what the networks are for.
     budget: how much the search may spend.
+    limits: how large networks may be.
     owner: who answers for the strategy, for messages, such as "mine.py: strategy 'hill'".
   """
 
   schedules: Schedules[A]
   task: Task
   budget: Budget
+  limits: Limits = dataclasses.field(default_factory=Limits)
   owner: str = 'strategy'
 
   @property
   def space(self) -> SearchSpace[A]:
-    """The space that is searched."""
-    return self.schedules.space
+    """What may be drawn: the space, of it what is within the limits. Strategies that walk in its sizes ask `allows` instead."""
+    return Within(self.schedules.space, self.limits, self.task) if self.limits else self.schedules.space
+
+  def allows(self, architecture: A) -> bool:
+    """Returns whether a network is within the limits."""
+    return self.limits.allow(architecture, self.schedules.space, self.task)
 
 
 Make = Callable[[Any, Setup[Any]], Strategy[Any, Any]]

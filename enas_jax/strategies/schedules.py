@@ -23,7 +23,7 @@ class Epochs:
   """How long networks are trained (`config.epochs`).
 
   Attributes:
-    first: epochs at the smallest depth and the largest width or beyond, >= 1; in spaces without depth and width of every network.
+    first: epochs at the smallest depth and the largest width or beyond, >= 1; in spaces without these of all networks.
     per_layer: epochs more for each layer more, >= 0.
     per_width_step: epochs more for each width step narrower, >= 0. (With the paper's 2 a kept network is trained anew, too.)
     micro: epochs of every candidate of a micro phase, >= 1.

@@ -1,34 +1,23 @@
 """The rows of a table as a space, for a table that does not hold all of its space."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Generic
+from collections.abc import Iterator
 
 import numpy as np
 
-from enas_jax.spaces.base import Graph, SearchSpace
+from enas_jax.spaces.base import SearchSpace
+from enas_jax.spaces.part import Part
 from enas_jax.tables.table import Table
-from enas_jax.types import A, Task
+from enas_jax.types import A
 
 
-class Members(Generic[A]):
-  """A `SearchSpace` whose members are the rows of a table. What it tells of one architecture is as in the whole space."""
+class Members(Part[A]):
+  """A `SearchSpace` whose members are the rows of a table."""
 
   def __init__(self, table: Table[A]):
-    self._table, self._whole = table, table.space
+    super().__init__(table.space)
+    self._table = table
     self._near: dict[A, tuple[A, ...]] = {}
-
-  @property
-  def name(self) -> str:
-    return self._whole.name
-
-  @property
-  def labels(self) -> tuple[str, ...]:
-    return self._whole.labels
-
-  @property
-  def max_nodes(self) -> int:
-    return self._whole.max_nodes
 
   def sample(self, rng: np.random.Generator) -> A:
     """Draws a row, uniformly."""
@@ -49,33 +38,6 @@ class Members(Generic[A]):
   def size(self) -> int:
     """Returns the number of rows."""
     return len(self._table)
-
-  def check(self, architecture: A) -> None:
-    self._whole.check(architecture)
-
-  def num_params(self, architecture: A, task: Task) -> int:
-    return self._whole.num_params(architecture, task)
-
-  def macs(self, architecture: A, task: Task) -> int:
-    return self._whole.macs(architecture, task)
-
-  def graph(self, architecture: A) -> Graph:
-    return self._whole.graph(architecture)
-
-  def identity(self, architecture: A) -> str:
-    return self._whole.identity(architecture)
-
-  def key(self, architecture: A) -> int | bytes:
-    return self._whole.key(architecture)
-
-  def to_string(self, architecture: A) -> str:
-    return self._whole.to_string(architecture)
-
-  def from_string(self, text: str) -> A:
-    return self._whole.from_string(text)
-
-  def from_json(self, record: Mapping[str, Any]) -> A:
-    return self._whole.from_json(record)
 
   def _neighbours(self, architecture: A) -> tuple[A, ...]:
     """Returns the neighbours, found once: strategies ask again and again, and a key can cost much (NAS-Bench-101's hash)."""

@@ -103,10 +103,10 @@ def test_five_images_of_ten_thousand_are_the_depth_loss_whatever_the_precision()
 def test_shrink_finds_the_widest_that_fits():
   network = ChainArchitecture.uniform(5, 10, operation=1)
   limit = SPACE.num_params(dataclasses.replace(network, width=3), TASK)
-  assert shrink(SPACE, TASK, network, limit).width == 3
-  assert shrink(SPACE, TASK, network, limit - 1).width == 2
-  assert shrink(SPACE, TASK, network, 10**9) == network
-  assert shrink(SPACE, TASK, network, 10) is None
+  assert shrink(SPACE, TASK, network, limit, lambda network: True).width == 3
+  assert shrink(SPACE, TASK, network, limit - 1, lambda network: True).width == 2
+  assert shrink(SPACE, TASK, network, 10**9, lambda network: True) == network
+  assert shrink(SPACE, TASK, network, 10, lambda network: True) is None
 
 
 @pytest.mark.parametrize('name', ['window', 'micro_window', 'depth_failures', 'width_failures', 'micro_replicates'])
