@@ -91,13 +91,21 @@ def test_sizes_are_padded_the_less_the_longer_they_train():
   space = NatsSizeSpace()
   members = [NatsSizeArchitecture(c) for c in itertools.product((8, 24, 64), (16, 40), (8,), (32,), (64, 8))]
   programs = []
-  for steps in (1, 100_000):
-    family = families.of(space, CIFAR, batch_size=32, steps=steps, platform='cpu')
+  for steps in (1, 10**7):
+    family = families.of(space, CIFAR, batch_size=32, steps=steps, platform='gpu')
     capacities = [family.capacity(a) for a in members]
     assert all(shared >= own for a, c in zip(members, capacities, strict=True)
                for shared, own in zip(c.widths, family.own_capacity(a).widths, strict=True))
     programs.append(len(set(capacities)))
   assert programs[0] == 1 < programs[1]
+
+
+@pytest.mark.parametrize(('platform', 'steps', 'together'), [
+    ('cpu', 1, True), ('cpu', 10, True), ('cpu', 500, False), ('cpu', 10**5, False), ('gpu', 10**5, True)])
+def test_sizes_train_as_their_modules_where_that_costs_less(platform, steps, together):
+  """On a CPU a step of planes takes longer than the module's, so shared programs pay for short trainings alone."""
+  found = families.of(NatsSizeSpace(), CIFAR, batch_size=32, steps=steps, platform=platform)
+  assert (found is not None) == together
 
 
 def test_on_an_accelerator_the_model_decides_who_runs_side_by_side():
