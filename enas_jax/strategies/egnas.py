@@ -26,7 +26,7 @@ from typing import Any
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.chain import ChainArchitecture
-from enas_jax.strategies import egnas_walks
+from enas_jax.strategies import egnas_rules, egnas_walks
 from enas_jax.strategies.base import Needs, no_front
 from enas_jax.strategies.contest import Decision
 from enas_jax.strategies.egnas_rules import EgnasSettings, Outcome
@@ -51,7 +51,8 @@ class Egnas:
     """
     self._settings = settings
     self._space = setup.schedules.chains
-    self._phases = egnas_walks.phases(egnas_walks.Context(settings, self._space, setup.schedules, setup.task, setup.allows))
+    self._context = egnas_walks.Context(settings, self._space, setup.schedules, setup.task, setup.allows)
+    self._phases = egnas_walks.phases(self._context)
     if not self._phases['depth'].requests(EgnasState()):
       raise UserError(f'{setup.limits}: the network that the walk begins with, the narrowest if it grows and else the widest, '
                       'is larger; raise the limit, or lower config.chain.min_width or max_width')
@@ -97,10 +98,14 @@ class Egnas:
     return state.phase == 'done'
 
   def best(self, state: EgnasState) -> ChainArchitecture | None:
-    """Returns the kept operations and kernels at the macro phases' width, or None if no candidate has succeeded."""
+    """Returns the kept operations and kernels at the macro phases' width, or None if no candidate has succeeded.
+
+    Where that is beyond the limits it is narrower: the widest that is within them.
+    """
     if state.kept is None or state.macro is None:
       return state.kept
-    return dataclasses.replace(state.kept, width=state.macro.width)
+    wide = dataclasses.replace(state.kept, width=state.macro.width)
+    return egnas_rules.shrink(self._space, self._context.task, wide, None, self._context.allows)
 
   def decisions(self, state: EgnasState) -> Sequence[Decision]:
     """Returns what was decided, and how sure it was; nothing without a confidence."""

@@ -188,14 +188,14 @@ def failures_after(outcome: Outcome, failures: int) -> int:
   return 0 if outcome.accepted else failures + (outcome is Outcome.BAD)
 
 
-def shrink(space: Chains, task: Task, architecture: ChainArchitecture, limit: int,
+def shrink(space: Chains, task: Task, architecture: ChainArchitecture, limit: int | None,
            allows: Callable[[ChainArchitecture], bool]) -> ChainArchitecture | None:
-  """Returns the architecture at the largest width up to its own with at most `limit` parameters, and allowed; None if none is.
+  """Returns the architecture at the largest width up to its own that is allowed, with at most `limit` parameters; else None.
 
   It goes below the space's smallest width, as the published code does.
   """
   for width in range(architecture.width, 0, -1):
     shrunk = dataclasses.replace(architecture, width=width)
-    if space.num_params(shrunk, task) <= limit and allows(shrunk):
+    if (limit is None or space.num_params(shrunk, task) <= limit) and allows(shrunk):
       return shrunk
   return None

@@ -1,4 +1,5 @@
 """Limits on the size of networks hold for every strategy, in every space that it searches, and cost no evaluation."""
+import dataclasses
 import itertools
 
 import numpy as np
@@ -42,6 +43,21 @@ def test_no_strategy_asks_for_more(name, limit):
   assert any(measure(network, TASK) > LIMITS[limit] for network in free)  # Without the limit it would.
   assert best in kept or strategy == 'egnas'  # The winner's width is that of the macro phases: see egnas.
   assert all(measure(network, TASK) <= LIMITS[limit] for network in [*kept, best])
+
+
+def test_a_winner_of_larger_kernels_is_narrowed_to_its_limit():
+  """Micro changes are tried at matched parameters; back at the macro phases' width they would exceed the limit."""
+  def answer(request):
+    return Evaluation(metrics={'accuracy': 0.5 + 0.05 * request.architecture.kernels.count(5) / request.architecture.depth})
+
+  settings = {'egnas.depth_failures': 1, 'egnas.parameter_slack': 0, **WALKERS['egnas, sure'], 'epochs.first': 1}
+  _, best = asked('egnas', SPACE, {}, answer, **settings)
+  macro = dataclasses.replace(best, kernels=(3,) * best.depth)
+  limit = SPACE.num_params(macro, TASK)
+  _, kept = asked('egnas', SPACE, {'params': limit}, answer, **settings)
+  assert set(best.kernels) == set(kept.kernels) == {5} and SPACE.num_params(best, TASK) > limit
+  assert kept.width < best.width and SPACE.num_params(kept, TASK) <= limit < SPACE.num_params(
+      dataclasses.replace(kept, width=kept.width + 1), TASK)
 
 
 @pytest.mark.parametrize('name', DRAWERS)
