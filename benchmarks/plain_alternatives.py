@@ -4,8 +4,9 @@
 
 The CNN is three pairs of 3x3 convolutions with batch norm at full, half and quarter resolution, global average pooling and a
 linear layer, trained as well as we know: SGD with Nesterov momentum, rate linear to zero after a warm-up, label smoothing,
-weight decay, horizontal flips and random shifts by up to two pixels. Its epochs are as many as `cpu_seconds` pay for. Settings
-were chosen on held-out training images (`--validate`). Prints a row each: test accuracy, parameters, CPU seconds.
+weight decay, horizontal flips and random shifts by up to two pixels. Its epochs are as many as `cpu_seconds` pay for. Choose
+settings on held-out training images (`--validate`); the defaults were not tuned yet.
+Prints a row each: test accuracy, parameters, CPU seconds.
 """
 import argparse
 import time
@@ -41,6 +42,7 @@ def cnn(train, score, *, width, seed, cpu_seconds, rate, decay, batch, shift):
   loss = nn.CrossEntropyLoss(label_smoothing=0.1)
 
   def epoch(rate_of):
+    """Trains on every image once; `rate_of` gives the rate at a part of the epoch, in [0, 1)."""
     model.train()
     order = torch.randperm(len(x))
     for step in range(len(x) // batch):

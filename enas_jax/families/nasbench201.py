@@ -204,7 +204,7 @@ def sizes_family(space: NatsSizeSpace, task: Task, *, batch_size: int, steps: in
   """Returns the family of all sizes, with widths padded as much as costs least, training and compiling together.
 
   On a CPU it is None where modules one by one cost less: their steps are faster than planes of equal width, so that only
-  trainings of less than some hundred steps gain from shared programs (benchmarks/README.md, Cells).
+  trainings of less than about fifty steps gain from shared programs (benchmarks/README.md, Cells).
   """
   table, rng = rates(platform), np.random.default_rng(0)
   members = [space.sample(rng) for _ in range(CANDIDATES)]
