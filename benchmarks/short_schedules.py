@@ -5,8 +5,9 @@
 
 Random chains of the space train under each schedule, and for long under the config's own. Everything is scored on the held-out
 images. Prints a table: the mean of all accuracies; the standard deviation between replicates of one chain, pooled over chains;
-Spearman's rank correlation of one replicate's score with the long training's mean, averaged over replicates. Finished
-trainings are kept in the folder's ledger, so that the same command with more schedules goes on.
+Spearman's rank correlation of one replicate's score with the long training's mean, averaged over replicates; the same of the
+training loss of the last epoch, lower being better. Finished trainings are kept in the folder's ledger, so that the same
+command with more schedules goes on.
 """
 import dataclasses
 
@@ -39,7 +40,7 @@ def main(values):
   space, rng = spaces.make(config), np.random.default_rng(values.draw)
   chains = [space.sample(rng) for _ in range(values.chains)]
   base = Schedule(epochs=values.epochs, **config.training.to_dict())
-  rows = {name: SCHEDULES[name] for name in (values.only.split(',') if values.only else list(SCHEDULES))}
+  rows = {name: SCHEDULES[name] for name in (list(SCHEDULES) if values.only is None else filter(None, values.only.split(',')))}
   rows |= {text: _changes(text) for text in (values.others or '').split(';') if text}
   schedules = {name: dataclasses.replace(base, **{**PLAIN, **changes}) for name, changes in rows.items()}
   final = dataclasses.replace(base, epochs=values.final_epochs)
@@ -55,16 +56,17 @@ def main(values):
       ledger.add(new[index], evaluation)
       if count % 20 == 0:
         print(f'{count} of {len(new)} trained', flush=True)
-    found = {name: np.array([ledger.get(r).accuracy for r in requests]).reshape(len(chains), -1)
-             for name, requests in asked.items()}
+    found, losses = ({name: np.array([ledger.get(r).metrics[metric] for r in requests]).reshape(len(chains), -1)
+                      for name, requests in asked.items()} for metric in ('accuracy', 'train_loss'))
   truth = found.pop('').mean(1) if values.final_replicates else None
   after = '' if truth is None else f'; after {values.final_epochs} epochs {100 * truth.mean():.2f} %'
   print(f'{len(chains)} chains, {values.epochs} epochs{after}')
-  print('| schedule | accuracy % | between replicates, points | worst chain | rank correlation |')
-  print('| --- | --- | --- | --- | --- |')
+  print('| schedule | accuracy % | between replicates, points | worst chain | rank correlation | by training loss |')
+  print('| --- | --- | --- | --- | --- | --- |')
   for name, scores in found.items():
     spread = scores.std(1, ddof=1)
-    ranks = '' if truth is None else f'{np.mean([rank_correlation(column, truth).spearman for column in scores.T]):.3f}'
+    ranks = ' | ' if truth is None else ' | '.join(
+        f'{np.mean([rank_correlation(column, truth).spearman for column in table.T]):.3f}' for table in (scores, -losses[name]))
     points = ' | '.join(f'{100 * x:.2f}' for x in (scores.mean(), np.sqrt((spread**2).mean()), spread.max()))
     print(f'| {name} | {points} | {ranks} |')
 
@@ -82,7 +84,7 @@ def _define_flags(values):
   flags.DEFINE_integer('final_replicates', 2, 'Of each long training; 0 leaves them out.', flag_values=values)
   flags.DEFINE_integer('epochs', 2, 'Of each short training.', flag_values=values)
   flags.DEFINE_integer('final_epochs', 24, 'Of each long training.', flag_values=values)
-  flags.DEFINE_string('only', None, 'Names of schedules, of those in this file; all by default.', flag_values=values)
+  flags.DEFINE_string('only', None, 'Names of schedules, of those in this file; all by default, none of ','.', flag_values=values)
   flags.DEFINE_string('others', None, 'Further schedules, as changes of the plain one, by semicolons.', flag_values=values)
 
 

@@ -69,8 +69,9 @@ class Model:
     arrays = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(self.network)))  # Bound to no device.
     part, temporary = folder / 'weights.part', folder / 'model.json.tmp'
     with writing(folder, sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))):
-      with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(part, arrays, force=True)
+      # Not StandardCheckpointer: it writes from threads that wait for one another's signals, and one such wait never ended.
+      with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        checkpointer.save(part, args=ocp.args.StandardSave(arrays), force=True)
       weights = f'weights-{checksum(part)[:CHECKSUM_DIGITS]}'
       part.rename(folder / weights)
       record = {

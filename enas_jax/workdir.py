@@ -34,7 +34,7 @@ LATER_SETTINGS = {
     'limits.params': 0, 'limits.macs': 0, 'control': False, 'data.augmentation.choice': 'paper',
     **{f'egnas.{name}': value for name, value in (
         ('confidence', 0.0), ('most_replicates', 4), ('grow', False), ('widen', False), ('depth_step', 1),
-        ('micro_groups', 0))}}
+        ('micro_groups', 0), ('decide_by', 'accuracy'), ('growth_gain', 0.0))}}
 
 
 class Folder:
@@ -180,6 +180,8 @@ def disk_errors(path: Path) -> Iterator[None]:
   try:
     yield
   except OSError as error:
+    if error.errno is None:  # A library's own, such as a TimeoutError of its threads.
+      raise
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
       text = f'is full ({reason}); nothing finished is lost; free space and run the same command'

@@ -143,6 +143,7 @@ def test_a_config_that_lacks_a_field(user_error):
     enas_jax.run(config)
 
 
+@pytest.mark.once
 @pytest.mark.slow  # A process of its own compiles: ten seconds and more.
 def test_devices_are_the_cores_unless_jax_runs_already(tiny):
   code = f'''

@@ -39,7 +39,7 @@ def test_the_strategy_as_a_plugin_beside_others_on_a_table(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('strategy', ['random', 'regularized_evolution'])
+@pytest.mark.parametrize('strategy', ['random', pytest.param('regularized_evolution', marks=pytest.mark.once)])
 def test_the_space_as_a_plugin_of_the_main_command(tmp_path, strategy):
   settings = {'space': 'two_blocks', 'strategy': strategy, 'two_blocks.channels': 4, 'budget.evaluations': 2,
               'training.batch_size': 32, 'epochs.first': 1, 'epochs.final': 1,

@@ -117,7 +117,7 @@ def test_after_a_crash_it_is_the_old_model_or_the_new(model, folder, monkeypatch
     raise Crash
 
   with monkeypatch.context() as patch:
-    patch.setattr(module.ocp.StandardCheckpointer if when == 'save' else pathlib.Path, when, crash)
+    patch.setattr(module.ocp.Checkpointer if when == 'save' else pathlib.Path, when, crash)
     with pytest.raises(Crash):
       make(seed=1).save(folder)
   np.testing.assert_array_equal(load(folder).logits(IMAGES), model.logits(IMAGES))

@@ -141,6 +141,7 @@ def test_what_is_damaged_afterwards_is_made_again_without_training(undisturbed, 
     assert 'made again' in out
 
 
+@pytest.mark.once
 def test_the_window_changes_no_decision(undisturbed, runner, tmp_path):
   assert runner.here('search', tmp_path, **{'egnas.window': 4, 'egnas.micro_window': 4}) == 0
   one, four = read(undisturbed, 'result.json'), read(tmp_path, 'result.json')
@@ -153,7 +154,7 @@ def test_the_window_changes_no_decision(undisturbed, runner, tmp_path):
 
 @pytest.mark.parametrize(('strategy', 'phases', 'changes'), [
     ('random', ['random'], {}), ('evolution', ['macro', 'micro'], {}),
-    ('halving', ['rung 1', 'rung 2'], HALVING)])
+    pytest.param('halving', ['rung 1', 'rung 2'], HALVING, marks=pytest.mark.once)])
 def test_other_strategies(runner, tmp_path, strategy, phases, changes):
   assert runner.here('search', tmp_path, strategy=strategy, **changes) == 0
   records, result = ledger(tmp_path), read(tmp_path, 'result.json')
@@ -177,6 +178,7 @@ def test_on_two_devices_with_two_slots_each_it_is_the_same(runner, tmp_path):
   same_training(tmp_path / 'one', tmp_path / 'two')
 
 
+@pytest.mark.once
 def test_another_seed_is_another_run(undisturbed, runner, tmp_path, monkeypatch):
   monkeypatch.setattr(search, 'fit', lambda winner, *_, **__: {
       'architecture': winner.to_json(), 'test_accuracy': 0.5, 'params': 1, 'macs': 1, 'seconds': 0.0})

@@ -41,6 +41,7 @@ def test_an_architecture_written_by_hand(runner, by_hand, tmp_path):
   assert not (tmp_path / 'w' / 'ledger.jsonl').exists()
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_an_architecture_of_another_space_than_the_settings_name(runner, tmp_path):
   file = tmp_path / 'cell.json'
@@ -60,6 +61,7 @@ def test_a_searchs_final_training_is_repeated_bit_for_bit(undisturbed, trained):
   np.testing.assert_array_equal(enas_jax.load(trained).logits(images), enas_jax.load(undisturbed).logits(images))
 
 
+@pytest.mark.once
 def test_stopped_and_resumed(runner, undisturbed, trained, tmp_path):
   architecture = f'--architecture={undisturbed}/architecture.json'
   process = runner.start('train', tmp_path, architecture)

@@ -4,9 +4,15 @@ A pair is one replicate of each network, trained on the same batches; what the p
 of a search estimate together. The certainty is Student's: the probability that the true mean gain exceeds the margin, given the
 gains seen and nothing known before.
 
+What pairs differ by may be another metric than the one that matters: a quieter one, such as the training loss, shows a
+difference with fewer replicates (Ru et al., NeurIPS 2021, arXiv 2006.04492). Then the mean gain in accuracy over the pairs must
+be as large as is asked for, too, whether that is sure or not.
+
 Replicates are added until it is decided, each time as many as there are, so there are a few looks at the same gains. Each look
-has its share of the allowed error (Bonferroni): of changes that change nothing at most 1 - confidence are accepted. A change
-that looks like a loss is given up at any look: that only makes errors of this kind rarer.
+has its share of the allowed error (Bonferroni): of changes that change nothing at most 1 - confidence are accepted. The last
+look has the largest share, as it has seen most: up to a look the shares sum to the square of its part of the pairs, a spending
+function (Lan and DeMets, Biometrika 1983). A change that looks like a loss is given up at any look: that only makes errors of
+this kind rarer.
 """
 from __future__ import annotations
 
@@ -20,6 +26,7 @@ from typing import Any
 import scipy.special
 
 ROUNDING = 2e-7  # Accuracies this near are equal; see egnas_rules.
+WHAT_OF = {'accuracy': 'of a gain', 'train_loss': 'of a lower training loss'}
 
 
 class Verdict(enum.Enum):
@@ -52,9 +59,11 @@ class Decision:
     network: the candidate, as text.
     gain: its mean gain in accuracy over the network kept so far.
     pairs: how many replicates of both were compared.
-    certainty: that the true gain exceeds the margin; None where nothing is known of the spread.
+    certainty: that the true gain in the metric decided by exceeds the margin; None where nothing is known of the spread.
     accepted: whether the candidate was kept.
     margin: the gain that was asked for; below 0 a loss that was allowed.
+    metric: 'accuracy', or 'train_loss', of which a gain is a lower one.
+    least: the mean gain in accuracy that was asked for beside.
   """
 
   phase: str
@@ -64,17 +73,19 @@ class Decision:
   certainty: float | None
   accepted: bool
   margin: float = 0.0
+  metric: str = 'accuracy'
+  least: float = 0.0
 
   def to_json(self) -> dict[str, Any]:
     """Returns a plain record."""
     return dataclasses.asdict(self)
 
   def __str__(self) -> str:
-    what = 'of a gain' if self.margin == 0 else f'of more than {100 * self.margin:+.2f}'
+    what = f'of more than {100 * self.margin:+.2f}' if self.margin else WHAT_OF[self.metric]
     sure = 'certainty unknown' if self.certainty is None else f'{100 * self.certainty:.1f} % sure {what}'
     pairs = f'{self.pairs} pair{"s" if self.pairs > 1 else ""}'
-    return (f"{self.phase}: {self.network} {'is kept' if self.accepted else 'is not kept'}, {100 * self.gain:+.2f} points over "
-            f'{pairs}, {sure}')
+    gain = f'{100 * self.gain:+.2f} points' + (f' of {100 * self.least:.2f}' if self.least > 0 else '')
+    return f"{self.phase}: {self.network} {'is kept' if self.accepted else 'is not kept'}, {gain} over {pairs}, {sure}"
 
 
 def certainty(gains: Sequence[float], margin: float, spread: Spread) -> float | None:
@@ -95,17 +106,20 @@ def certainty(gains: Sequence[float], margin: float, spread: Spread) -> float | 
   return float(scipy.special.stdtr(pooled.degrees, excess / error)) if error > ROUNDING else float(excess > 0)
 
 
-def judge(gains: Sequence[float], margin: float, spread: Spread, *, confidence: float, looks: int, last: bool) -> Verdict:
+def judge(gains: Sequence[float], margin: float, spread: Spread, *, confidence: float, share: float, last: bool,
+          accuracy: float = 0.0, least: float = 0.0) -> Verdict:
   """Decides whether a candidate is better by the margin, is not, or needs more replicates.
 
   Args:
     gains, margin, spread: as of `certainty`.
     confidence: of the whole decision, in (0, 1).
-    looks: how many there may be.
-    last: whether this is the last.
+    share: of the error 1 - confidence that this look may make, in (0, 1]; those of all looks sum to 1 at most.
+    last: whether this is the last look.
+    accuracy: the mean gain in accuracy over the pairs;
+    least: what it must be.
   """
   sure = certainty(gains, margin, spread)
-  if sure is not None and sure >= 1 - (1 - confidence) / looks:
+  if sure is not None and sure >= 1 - (1 - confidence) * share and accuracy >= least - ROUNDING:
     return Verdict.BETTER
   hopeless = statistics.fmean(gains) <= margin + ROUNDING
   return Verdict.NOT if last or hopeless else Verdict.OPEN

@@ -41,7 +41,6 @@ class Egnas:
   """The strategy; see the module."""
 
   front = no_front
-  needs = Needs()
 
   def __init__(self, settings: EgnasSettings, setup: Setup[ChainArchitecture]) -> None:
     """Takes the settings and what to search.
@@ -51,11 +50,16 @@ class Egnas:
     """
     self._settings = settings
     self._space = setup.schedules.chains
-    self._context = egnas_walks.Context(settings, self._space, setup.schedules, setup.task, setup.allows)
+    self._context = egnas_walks.Context(settings, self._space, setup.schedules, setup.task, setup.limits)
     self._phases = egnas_walks.phases(self._context)
     if not self._phases['depth'].requests(EgnasState()):
       raise UserError(f'{setup.limits}: the network that the walk begins with, the narrowest if it grows and else the widest, '
                       'is larger; raise the limit, or lower config.chain.min_width or max_width')
+
+  @property
+  def needs(self) -> Needs:
+    """What it needs of the estimator: the metric that it decides by."""
+    return Needs(objectives=('train_loss',) if self._settings.by_train_loss else ())
 
   def init(self, seed: int) -> EgnasState:
     """Returns the state before the first question. The walk draws nothing: the seed does not matter."""

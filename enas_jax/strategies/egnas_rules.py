@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import math
 import statistics
 from collections.abc import Callable, Sequence
 
@@ -18,7 +17,7 @@ from enas_jax.errors import UserError
 from enas_jax.settings import at_least
 from enas_jax.spaces.chain import ChainArchitecture, Chains
 from enas_jax.strategies.base import TableFacts
-from enas_jax.strategies.contest import ROUNDING
+from enas_jax.strategies.contest import ROUNDING, WHAT_OF
 from enas_jax.types import Evaluation, Task
 
 
@@ -46,8 +45,8 @@ class EgnasSettings:
   width_control, micro_replicates 1, micro_margin 0, confidence 0, not grow, depth_step 1, micro_groups 0.
 
   With a `confidence` every decision compares replicates of both networks at equal epochs (`contest`): a change is kept if it is
-  that sure to gain accuracy, a narrower network if it is that sure to lose less than width_tolerance. The thresholds of the
-  other rules (depth_gain, depth_loss, width_control, micro_margin) then say nothing.
+  that sure to gain (`decide_by`), a narrower network if it is that sure to lose less than width_tolerance. The thresholds of
+  the other rules (depth_gain, depth_loss, width_control, micro_margin) then say nothing.
 
   Attributes:
     window: candidates of a walk asked for at once, >= 1; their controls come along. It changes the cost, never a decision.
@@ -68,10 +67,16 @@ class EgnasSettings:
     micro_replicates: seeds that a micro decision averages over, >= 1.
     micro_margin: a micro change must gain more accuracy than this.
     confidence: how sure an accepted change is to gain, in (0, 1); 0: decisions are by the accuracies seen, sure or not.
+    decide_by: with a confidence, the metric in which a change is to gain. 'train_loss': the mean training loss of the last
+      epoch, which is lower; the pairs' mean held-out accuracy must not be (see growth_gain). It is quieter than the held-out 'accuracy' (Ru et
+      al., NeurIPS 2021). Where the walk does not grow, 'accuracy' alone: a narrower network hardly fits as well.
     most_replicates: with a confidence, the seeds of a network at which an undecided comparison ends as a refusal; they begin
       with micro_replicates, at least 2, and double.
     grow: walk from the smallest width up, as long as wider is better: with a confidence alone. Else from the largest down, as
       long as narrower costs nothing.
+    growth_gain: where the walk grows, the mean gain in accuracy that a larger network must show beside being sure to gain, as it
+      costs more to train and to run. Accuracies of short trainings differ more than those of whole ones. Within
+      `config.limits`, which say how large is too large, it says nothing.
     widen: go on past the largest depth of the space, and where the walk grows past its largest width, for as long as each step
       is accepted. Without a confidence, and in a direction of one size, it says nothing.
     depth_step: layers more each step of the depth walk, >= 1.
@@ -93,8 +98,10 @@ class EgnasSettings:
   micro_replicates: int = 2
   micro_margin: float = 0.005
   confidence: float = 0.95
+  decide_by: str = 'train_loss'
   most_replicates: int = 4
   grow: bool = True
+  growth_gain: float = 0.015
   widen: bool = True
   depth_step: int = 3
   micro_groups: int = 1
@@ -112,7 +119,11 @@ class EgnasSettings:
     if self.confidence and not 2 <= self.micro_replicates <= self.most_replicates:
       raise UserError(f'config.egnas.micro_replicates {self.micro_replicates} is outside 2 to config.egnas.most_replicates '
                       f'{self.most_replicates}; give one within, or config.egnas.confidence=0')
-    for name in ('depth_gain', 'depth_loss', 'width_tolerance', 'parameter_slack', 'micro_margin'):
+    if self.decide_by not in WHAT_OF:
+      raise UserError(f"config.egnas.decide_by '{self.decide_by}' is not one of {', '.join(WHAT_OF)}")
+    if self.by_train_loss and not self.grow:
+      raise UserError('config.egnas.decide_by train_loss needs config.egnas.grow; give config.egnas.decide_by=accuracy')
+    for name in ('depth_gain', 'depth_loss', 'width_tolerance', 'parameter_slack', 'micro_margin', 'growth_gain'):
       if getattr(self, name) < 0:
         raise UserError(f'config.egnas.{name} {getattr(self, name)} is negative; give 0 or more')
 
@@ -134,9 +145,18 @@ class EgnasSettings:
     return min(self.micro_replicates * 2**look, self.most_replicates) if self.confidence else self.micro_replicates
 
   @property
-  def looks(self) -> int:
-    """How many looks a decision may take."""
-    return 1 + math.ceil(math.log2(self.most_replicates / self.micro_replicates)) if self.confidence else 1
+  def by_train_loss(self) -> bool:
+    """Whether changes are to lower the training loss."""
+    return self.confidence > 0 and self.decide_by == 'train_loss'
+
+  def last(self, look: int) -> bool:
+    """Returns whether no more replicates may be added after this look."""
+    return not self.confidence or self.pairs(look) == self.most_replicates
+
+  def share(self, look: int) -> float:
+    """Returns the share of the allowed error that a look has (`contest`)."""
+    before = self.pairs(look - 1) if look else 0
+    return (self.pairs(look)**2 - before**2) / self.most_replicates**2
 
 
 def reaches(accuracy: float, bar: float) -> bool:

@@ -9,6 +9,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from enas_jax.errors import UserError
+from enas_jax.spaces import Limits
 from enas_jax.spaces.chain import CONVOLUTION, ChainArchitecture, Chains
 from enas_jax.strategies import egnas_rules
 from enas_jax.strategies.contest import Decision, Spread, Verdict, certainty, judge
@@ -86,12 +88,25 @@ class Context:
   space: Chains
   schedules: Schedules[ChainArchitecture]
   task: Task
-  allows: Callable[[ChainArchitecture], bool]
+  limits: Limits
+
+  def allows(self, network: ChainArchitecture) -> bool:
+    """Returns whether a network is within the limits."""
+    return self.limits.allow(network, self.space, self.task)
+
+  @property
+  def growth_gain(self) -> float:
+    """The gain in accuracy that a larger network must show: none where the walk does not grow, or within limits."""
+    return self.settings.growth_gain if self.settings.grow and not self.limits else 0.0
 
   def beyond(self, outcome: Outcome, sizes: range) -> bool:
     """Returns whether a walk at the end of the space's sizes goes on: its last step paid, and they are more than one."""
     sure = self.settings.widen and self.settings.confidence > 0
     return sure and outcome is Outcome.ACCEPT and len(sizes) > 1
+
+  def largest(self, steps: Sequence[ChainArchitecture]) -> ChainArchitecture:
+    """Returns the first within the limits of a step and its cuts, largest first; the step itself if none is."""
+    return next((network for network in steps if self.allows(network)), steps[0])
 
   def pairs(self, candidate: ChainArchitecture, kept: ChainArchitecture, schedule: Schedule, look: int,
             phase: str) -> tuple[Request, ...]:
@@ -100,8 +115,8 @@ class Context:
     return tuple(Request(network, schedule, r, phase) for network in (candidate, kept) for r in range(count))
 
   def compare(self, state: EgnasState, candidate: ChainArchitecture, evaluations: Sequence[Evaluation],
-              margin: float) -> Decided:
-    """Decides by the answers to `pairs`.
+              margin: float = 0.0, least: float = 0.0) -> Decided:
+    """Decides by the answers to `pairs`: the gain that is to be sure of exceeds `margin`, that in accuracy is `least` or more.
 
     A candidate of which a replicate failed is refused. One that failed for the kept network is left out; where none is left the
     candidate is accepted, as the first network is.
@@ -109,16 +124,23 @@ class Context:
     of_candidate, of_kept = evaluations[:len(evaluations) // 2], evaluations[len(evaluations) // 2:]
     if not all(e.ok for e in of_candidate):
       return Decided(Outcome.BAD, state.accuracies)
-    gains = [a.accuracy - b.accuracy for a, b in zip(of_candidate, of_kept, strict=True) if b.ok]
-    if not gains:
+    both = [(a.metrics, b.metrics) for a, b in zip(of_candidate, of_kept, strict=True) if b.ok]
+    if not both:
       return Decided(Outcome.ACCEPT, accuracies_of(of_candidate))
-    looks = self.settings.looks
-    verdict = judge(gains, margin, state.spread, confidence=self.settings.confidence, looks=looks, last=state.look == looks - 1)
+    gains = [a['accuracy'] - b['accuracy'] for a, b in both]
+    accuracy = statistics.fmean(gains)
+    if self.settings.by_train_loss:
+      if not all('train_loss' in metrics for pair in both for metrics in pair):
+        raise UserError('config.egnas.decide_by train_loss: the estimator does not measure it; give accuracy')
+      gains = [b['train_loss'] - a['train_loss'] for a, b in both]
+    verdict = judge(
+        gains, margin, state.spread, confidence=self.settings.confidence, share=self.settings.share(state.look),
+        last=self.settings.last(state.look), accuracy=accuracy, least=least)
     if verdict is Verdict.OPEN:
       return Decided(Outcome.OPEN, state.accuracies)
     better = verdict is Verdict.BETTER
-    decision = Decision(label(state.phase), str(candidate), statistics.fmean(gains), len(gains),
-                        certainty(gains, margin, state.spread), better, margin)
+    decision = Decision(label(state.phase), str(candidate), accuracy, len(gains),
+                        certainty(gains, margin, state.spread), better, margin, self.settings.decide_by, least)
     return Decided(Outcome.ACCEPT if better else Outcome.BAD, accuracies_of(of_candidate if better else of_kept), decision,
                    state.spread.add(gains))
 
@@ -147,7 +169,10 @@ class Phase(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class _DepthWalk:
-  """Deeper each step, all layers separable: at the largest width (section 3.1), or at the smallest where the walk grows."""
+  """Deeper each step, all layers separable: at the largest width (section 3.1), or at the smallest where the walk grows.
+
+  There a step beyond the limits is cut to the layers that they leave.
+  """
 
   context: Context
 
@@ -165,7 +190,7 @@ class _DepthWalk:
     if not settings.confidence or state.kept is None:
       outcome = egnas_rules.depth_rule(settings, state.accuracy, candidate)
       return Decided(outcome, accuracies_of(evaluations) if outcome.accepted else state.accuracies)
-    decided = self.context.compare(state, self._candidate(state), evaluations, 0.0)
+    decided = self.context.compare(state, self._candidate(state), evaluations, least=self.context.growth_gain)
     target = decided.outcome.accepted and egnas_rules.on_target(settings, candidate)
     return decided._replace(outcome=Outcome.FINISH) if target else decided
 
@@ -173,7 +198,8 @@ class _DepthWalk:
     candidate = self._candidate(state)
     kept = candidate if outcome.accepted else state.kept
     failures = egnas_rules.failures_after(outcome, state.failures)
-    over = outcome is Outcome.FINISH or failures == self.context.settings.depth_failures
+    cut = candidate.depth < self._nominal(state) and not outcome.accepted  # A longer step would be cut to the same.
+    over = outcome is Outcome.FINISH or failures == self.context.settings.depth_failures or cut
     inside = candidate.depth + self.context.settings.depth_step <= self.context.space.max_depth
     if not over and (inside or self.context.beyond(outcome, self.context.space.depths)):
       return dataclasses.replace(state, step=state.step + 1, failures=failures, kept=kept, accuracies=accuracies)
@@ -182,9 +208,14 @@ class _DepthWalk:
     return self._finish(kept, candidate.depth, accuracies)
 
   def _candidate(self, state: EgnasState) -> ChainArchitecture:
-    space, settings = self.context.space, self.context.settings
-    width = space.widths[-1] if settings.grow else space.max_width
-    return ChainArchitecture.uniform(space.min_depth + settings.depth_step * state.step, width, kernel=space.kernels[0])
+    space, grow = self.context.space, self.context.settings.grow
+    width, depth = space.widths[-1] if grow else space.max_width, self._nominal(state)
+    least = state.kept.depth if grow and state.kept else depth - 1
+    return self.context.largest(
+        [ChainArchitecture.uniform(d, width, kernel=space.kernels[0]) for d in range(depth, least, -1)])
+
+  def _nominal(self, state: EgnasState) -> int:
+    return self.context.space.min_depth + self.context.settings.depth_step * state.step
 
   def _schedule(self, candidate: ChainArchitecture) -> Schedule:
     schedules = self.context.schedules
@@ -204,7 +235,8 @@ class _DepthWalk:
 class _WidthWalk:
   """One width step narrower each step, at the found depth (section 3.2).
 
-  Where the walk grows it is one wider, and the first that is not better ends it: each costs much more than the one before.
+  Where the walk grows it is one wider, cut where the limits end, and the first that is not better ends it: each costs much more
+  than the one before.
 
   With the control, each candidate is asked together with the kept network at the candidate's epochs, and compared with
   that; if the kept network was trained at these epochs before, the request is the same. A failed control leaves the kept
@@ -226,7 +258,8 @@ class _WidthWalk:
     settings = self.context.settings
     if settings.confidence:
       margin = 0.0 if settings.grow else -settings.width_tolerance
-      return self.context.compare(state, self._candidate(state), evaluations, margin)
+      return self.context.compare(
+          state, self._candidate(state), evaluations, margin, self.context.growth_gain if settings.grow else margin)
     candidate, *control = evaluations
     bar = control[0].accuracy if control and control[0].ok else not_none(state.accuracy)
     outcome = egnas_rules.width_rule(settings, bar, candidate)
@@ -243,8 +276,11 @@ class _WidthWalk:
 
   def _candidate(self, state: EgnasState) -> ChainArchitecture:
     widths, step = self.context.space.widths, state.step + 1
-    width = widths[-1] + step * self.context.space.width_step if self.context.settings.grow else widths[step]
-    return dataclasses.replace(not_none(state.kept), width=width)
+    kept = not_none(state.kept)
+    if not self.context.settings.grow:
+      return dataclasses.replace(kept, width=widths[step])
+    width = widths[-1] + step * self.context.space.width_step
+    return self.context.largest([dataclasses.replace(kept, width=w) for w in range(width, kept.width, -1)])
 
   def _schedule(self, state: EgnasState) -> Schedule:
     schedules = self.context.schedules
@@ -294,7 +330,7 @@ class _MicroPhase:
   def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> Decided:
     settings, candidate = self.context.settings, not_none(self._candidate(state))
     if settings.confidence:
-      return self.context.compare(state, candidate, evaluations, 0.0)
+      return self.context.compare(state, candidate, evaluations)
     outcome = egnas_rules.micro_rule(settings, state.accuracies, evaluations)
     return Decided(outcome, accuracies_of(evaluations) if outcome.accepted else state.accuracies)
 

@@ -8,6 +8,8 @@ import pytest
 from enas_jax.config import get_config
 from enas_jax.data.augment import Augmentation, augment, draw, from_config, normalise, paper_choice
 
+pytestmark = pytest.mark.once  # Searches train with them on every Python.
+
 MEAN, STD = np.array([0.4, 0.5, 0.6], np.float32), np.array([0.2, 0.3, 0.1], np.float32)
 
 

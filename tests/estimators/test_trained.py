@@ -297,6 +297,7 @@ def test_where_memory_runs_out_fewer_train_at_once_and_all_succeed(estimate, req
   assert [result(e) for e in evaluations] == [result(e) for e in alone]
 
 
+@pytest.mark.once
 def test_memory_that_runs_out_for_one_is_its_failure_and_another_runtime_error_is_not(
     estimate, requests, compiled, monkeypatch):
   def failing(message):
@@ -402,6 +403,7 @@ def test_the_report(estimator_of, requests, data):
   assert estimator.predict_macs(stopped(requests[0], 1)) == evaluations[0].train_macs / 3
 
 
+@pytest.mark.once
 def test_prepared_programs_are_those_that_are_used(estimator_of, requests, compiled, monkeypatch):
   threads = []
 

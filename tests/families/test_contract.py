@@ -9,6 +9,7 @@ import optax
 import pytest
 from flax import nnx
 from support.asking import answers, chain, chains, estimator_by, result
+from support.compiled_once import compiled_once
 from support.line_family import LineFamily
 from support.line_space import LineSpace, line
 
@@ -24,6 +25,7 @@ from enas_jax.spaces import (
     NatsSizeArchitecture,
     NatsSizeSpace,
 )
+from enas_jax.training import slots_engine
 from enas_jax.training.family import Mode
 from enas_jax.training.layout import Execution
 from enas_jax.training.module_program import training_logits
@@ -169,8 +171,10 @@ def test_weights_and_plans_have_one_shape_for_all_and_come_back(make, space, req
   assert hash(network) == hash(family.network(capacity, dtype=jnp.float32, lowering='shifts', masked=False, axis=None))
 
 
+@pytest.mark.once
 @every_family_compiled
-def test_together_or_alone_and_in_any_order_the_bits_are_the_same(make, space, requests, data):
+def test_together_or_alone_and_in_any_order_the_bits_are_the_same(make, space, requests, data, monkeypatch):
+  monkeypatch.setattr(slots_engine, 'PopulationProgram', compiled_once())
   family = make(data)
   assert len({family.capacity(r.architecture) for r in requests}) == 1
   together = answers(estimator_by(space, data, family=family, slots=2), requests)

@@ -148,6 +148,7 @@ def test_initial_weights_are_uniform_in_the_inverse_root_of_the_fan_in():
     assert norm.epsilon == 1e-5 and norm.momentum == 0.9
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.skipif(not LOGS.exists(), reason=f'the published logs are not at {LOGS}')
 def test_params_of_every_network_in_the_published_logs(monkeypatch):

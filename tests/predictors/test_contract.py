@@ -5,6 +5,8 @@ import pytest
 from enas_jax import predictors
 from enas_jax.predictors.base import OUTLIER, standardise
 
+pytestmark = pytest.mark.once  # Their mathematics; searches use them on every Python.
+
 # Quick to compile; what the defaults learn is tested on the table.
 TINY = {'members': 2, 'steps': 30, 'depth': 1, 'width': 8}
 SMALL = {'ridge': {}, 'trees': {'members': 2, 'trees': 10}, 'mlp': TINY, 'gnn': TINY}

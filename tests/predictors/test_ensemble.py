@@ -10,12 +10,13 @@ from enas_jax import predictors
 from enas_jax.predictors import ensemble
 from enas_jax.predictors.base import standardise
 
+pytestmark = pytest.mark.once  # Their mathematics; searches use them on every Python.
+
 TINY = {'members': 2, 'depth': 1, 'width': 8}  # Quick to compile.
 SETTINGS = [('mlp', TINY), ('mlp', {**TINY, 'features': 'paths'}), ('gnn', TINY)]
 every_ensemble = pytest.mark.parametrize(('name', 'settings'), SETTINGS, ids=['mlp', 'mlp-paths', 'gnn'])
 
 
-@pytest.mark.once
 @every_ensemble
 def test_members_are_those_of_a_plain_loop(name, settings, cell_encoding, cells, values):
   """The same networks and batches, a member and a step at a time, without padding."""

@@ -1,4 +1,5 @@
 """Decisions that know their noise: their certainty against SciPy's t test, and how often they err."""
+import dataclasses
 import math
 
 import numpy as np
@@ -27,13 +28,13 @@ def test_certainty_with_the_spread_of_earlier_decisions_is_that_of_a_pooled_t_te
 
 def test_one_pair_alone_tells_nothing():
   assert certainty([0.3], 0.0, NOTHING) is None
-  assert judge([0.3], 0.0, NOTHING, confidence=0.95, looks=2, last=False) is Verdict.OPEN
-  assert judge([0.3], 0.0, NOTHING, confidence=0.95, looks=2, last=True) is Verdict.NOT
+  assert judge([0.3], 0.0, NOTHING, confidence=0.95, share=0.5, last=False) is Verdict.OPEN
+  assert judge([0.3], 0.0, NOTHING, confidence=0.95, share=0.5, last=True) is Verdict.NOT
 
 
 @pytest.mark.parametrize(('gain', 'expected'), [(0.01, Verdict.BETTER), (0.0, Verdict.NOT), (-0.01, Verdict.NOT)])
 def test_without_noise_the_sign_decides(gain, expected):
-  assert judge([gain, gain], 0.0, NOTHING, confidence=0.95, looks=2, last=False) is expected
+  assert judge([gain, gain], 0.0, NOTHING, confidence=0.95, share=0.5, last=False) is expected
 
 
 def test_spread_of_nothing():
@@ -48,7 +49,8 @@ def contests(gain, seed, count, *, confidence=0.95, pairs=(2, 4), margin=0.0):
     for look, number in enumerate(pairs):
       seen = gains[:number].tolist()
       last = look == len(pairs) - 1
-      verdict = judge(seen, margin, spread, confidence=confidence, looks=len(pairs), last=last)
+      share = (number**2 - (pairs[look - 1]**2 if look else 0)) / pairs[-1]**2
+      verdict = judge(seen, margin, spread, confidence=confidence, share=share, last=last)
       if verdict is not Verdict.OPEN:
         break
     accepted, spread = accepted + (verdict is Verdict.BETTER), spread.add(seen)
@@ -74,8 +76,19 @@ def test_a_large_change_passes():
   assert np.mean([contests(0.03, seed, 8) for seed in range(200)]) > 0.8
 
 
+def test_by_another_metric_a_change_must_gain_in_accuracy_what_is_asked():
+  sure = {'confidence': 0.95, 'share': 0.5}
+  lower_loss = [0.20, 0.21]
+  assert judge(lower_loss, 0.0, NOTHING, **sure, last=False, accuracy=0.005, least=0.005) is Verdict.BETTER
+  assert judge(lower_loss, 0.0, NOTHING, **sure, last=False, accuracy=-0.01) is Verdict.OPEN
+  assert judge(lower_loss, 0.0, NOTHING, **sure, last=True, accuracy=0.004, least=0.005) is Verdict.NOT
+  assert judge([-0.1, 0.1], 0.0, NOTHING, **sure, last=False, accuracy=0.2) is Verdict.NOT
+
+
 def test_the_line_of_a_decision():
   decision = Decision('kernel', 'some network', 0.0123, 4, 0.987, True)
   assert str(decision) == 'kernel: some network is kept, +1.23 points over 4 pairs, 98.7 % sure of a gain'
   assert Decision(**decision.to_json()) == decision
+  by_loss = dataclasses.replace(decision, metric='train_loss', least=0.01)
+  assert str(by_loss).endswith('is kept, +1.23 points of 1.00 over 4 pairs, 98.7 % sure of a lower training loss')
   assert str(Decision('width', 'narrower', -0.001, 2, 0.96, True, margin=-0.005)).endswith('96.0 % sure of more than -0.50')

@@ -10,6 +10,7 @@ from support.synthetic_estimator import PUBLISHED, SPACE, TASK, estimate, noise,
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.chain import ChainArchitecture
+from enas_jax.strategies.egnas_rules import EgnasSettings
 from enas_jax.strategies.egnas_walks import EgnasState
 from enas_jax.types import Evaluation
 
@@ -21,6 +22,8 @@ PROTOCOLS = {
     'sure': {
         'egnas.confidence': 0.8, 'egnas.micro_replicates': 2, 'egnas.most_replicates': 8, 'egnas.grow': True,
         'egnas.depth_step': 2, 'egnas.micro_groups': 3},
+    'sure, by the training loss': {
+        'egnas.confidence': 0.8, 'egnas.decide_by': 'train_loss', 'egnas.micro_replicates': 2, 'egnas.grow': True},
     'sure, narrower, growing epochs': {
         'egnas.confidence': 0.6, 'egnas.micro_replicates': 2, 'egnas.width_tolerance': 0.002, 'epochs.per_layer': 1,
         'epochs.per_width_step': 1},
@@ -47,7 +50,8 @@ def lottery(request, seed, failing, levels):
   """Accuracies of a few levels one depth loss apart, so that every branch of the rules is met, ties too."""
   if noise(request, seed + 1) < failing:
     return Evaluation(reason='made-up failure')
-  return Evaluation(metrics={'accuracy': 0.5 + 0.0005 * int(levels * noise(request, seed))})
+  accuracy, loss = (int(levels * noise(request, seed + stream)) for stream in (0, 2))
+  return Evaluation(metrics={'accuracy': 0.5 + 0.0005 * accuracy, 'train_loss': 1 - 0.1 * loss})
 
 
 @pytest.mark.parametrize('changes', PROTOCOLS.values(), ids=PROTOCOLS)
@@ -204,16 +208,21 @@ def test_another_space_is_a_user_error():
     make({}, space=Other())
 
 
-SURE = {'egnas.confidence': 0.95, 'egnas.micro_replicates': 2, 'egnas.most_replicates': 4, 'egnas.grow': True,
-        'egnas.micro_groups': 1}
+SURE = {'egnas.confidence': 0.95, 'egnas.decide_by': 'accuracy', 'egnas.micro_replicates': 2, 'egnas.most_replicates': 4,
+        'egnas.grow': True, 'egnas.growth_gain': 0.0, 'egnas.micro_groups': 1}
+BY_LOSS = {**SURE, 'egnas.decide_by': 'train_loss'}
 
 
-def noisy(accuracy_of, deviation, seed=0):
-  """Answers of a true accuracy and normal noise of its own for each request."""
+def noisy(accuracy_of, deviation, seed=0, loss_of=lambda network: 0.0):
+  """Answers of a true accuracy and training loss, with normal noise of its own for each request; a tenth of it on the loss."""
+  def normal(request, stream):
+    uniform = max(noise(request, stream), 1e-12), noise(request, stream + 1)
+    return math.sqrt(-2 * math.log(uniform[0])) * math.cos(2 * math.pi * uniform[1])
+
   def answer(request):
-    uniform = max(noise(request, seed), 1e-12), noise(request, seed + 1)
-    normal = math.sqrt(-2 * math.log(uniform[0])) * math.cos(2 * math.pi * uniform[1])
-    return Evaluation(metrics={'accuracy': accuracy_of(request.architecture) + deviation * normal})
+    network = request.architecture
+    return Evaluation(metrics={'accuracy': accuracy_of(network) + deviation * normal(request, seed),
+                               'train_loss': loss_of(network) + 0.1 * deviation * normal(request, seed + 10_000)})
 
   return answer
 
@@ -235,7 +244,8 @@ def test_a_growing_walk_ends_where_larger_is_not_better_and_says_how_sure_it_was
     assert phases == sorted(phases, key=['depth', 'width', 'operation', 'kernel'].index)
     for decision in state.decisions:
       assert decision.pairs in (2, 4)
-      assert decision.certainty is None or decision.accepted == (decision.certainty >= 0.975)
+      sure = {2: 0.9875, 4: 0.9625}[decision.pairs]
+      assert decision.certainty is None or decision.accepted == (decision.certainty >= sure)
   assert found.count((5, 8, {5}, 0)) >= 16
   assert all(depth < 9 and width < 14 for depth, width, *_ in found)
 
@@ -271,6 +281,74 @@ def test_where_nothing_pays_little_is_accepted():
           for d in decisions(make(SURE), noisy(lambda network: 0.8, 0.01, seed))[1].decisions]
   assert len(made) > 800
   assert sum(made) / len(made) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / len(made))
+
+
+def test_by_the_training_loss_small_gains_are_found_and_losses_of_accuracy_refused():
+  """Accuracy gains of 0.6 standard deviations a step up to depth 7, width 8: by accuracy alone few searches find them.
+
+  Beyond them the training loss still falls while accuracy does, as where a network overfits.
+  """
+  def truth(network):
+    return 0.5 + 0.006 * (min(network.depth, 7) + min(network.width, 8)) - 0.03 * (
+        max(network.depth, 7) + max(network.width, 8)) - 0.2 * sum(network.operations) / network.depth
+
+  def loss(network):
+    return 2 - 0.01 * (network.depth + network.width)
+
+  space, found = dataclasses.replace(SPACE, max_depth=9, max_width=14, kernels=(3,)), {}
+  for changes in (SURE, BY_LOSS):
+    strategy = make({**changes, 'egnas.micro_groups': 1}, space=space)
+    kept = [strategy.best(decisions(strategy, noisy(truth, 0.01, seed, loss))[1]) for seed in range(20)]
+    found[changes['egnas.decide_by']] = [(network.depth, network.width) for network in kept].count((7, 8))
+  assert found['train_loss'] >= 14 and found['accuracy'] <= 4
+
+
+def test_by_the_training_loss_where_nothing_pays_little_is_accepted():
+  made = [d for seed in range(200) for d in decisions(make(BY_LOSS), noisy(lambda network: 0.8, 0.01, seed))[1].decisions]
+  assert len(made) > 800 and {d.metric for d in made} == {'train_loss'}
+  share = sum(d.accepted for d in made) / len(made)
+  assert 0 < share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / len(made))
+
+
+@pytest.mark.parametrize('metric', ['accuracy', 'train_loss'])
+def test_a_larger_network_must_be_worth_it_and_a_micro_change_need_not(metric):
+  """Sure steps of 0.3 points in depth and 6 in width, where 1 is asked; kernels gain 0.4 at equal parameters."""
+  def truth(network):
+    return 0.5 + 0.003 * network.depth + 0.03 * network.width + 0.004 * (min(network.kernels) == 5) - 0.2 * max(network.operations)
+
+  space = dataclasses.replace(SPACE, max_width=8)
+  changes = {**SURE, 'egnas.decide_by': metric, 'egnas.growth_gain': 0.01, 'egnas.parameter_slack': 10_000, 'egnas.widen': False}
+  state = decisions(make(changes, space=space), noisy(truth, 0.0, loss_of=lambda network: -truth(network)))[1]
+  assert (state.kept.depth, state.kept.width, set(state.kept.kernels)) == (3, 8, {5})
+  assert [(d.phase, d.accepted, d.least) for d in state.decisions] == [
+      *[('depth', False, 0.01)] * 3, ('width', True, 0.01), ('width', True, 0.01), ('operation', False, 0.0),
+      ('kernel', True, 0.0)]
+
+
+def test_an_estimator_without_a_training_loss_is_a_user_error():
+  strategy = make(BY_LOSS)
+  assert strategy.needs.objectives == ('train_loss',) and make(SURE).needs.objectives == ()
+  with pytest.raises(UserError, match=r'config\.egnas\.decide_by train_loss: .* give accuracy'):
+    decisions(strategy, estimate)
+
+
+@pytest.mark.parametrize(('changes', 'words'), [
+    ({'egnas.decide_by': 'loss'}, r"config\.egnas\.decide_by 'loss' is not one of accuracy, train_loss"),
+    ({'egnas.decide_by': 'train_loss', 'egnas.grow': False}, r'needs config\.egnas\.grow; give config\.egnas\.decide_by=accuracy'),
+])
+def test_a_metric_that_does_not_suit(changes, words):
+  with pytest.raises(UserError, match=words):
+    make({**SURE, **changes})
+
+
+@pytest.mark.parametrize(('first', 'most', 'pairs', 'shares'), [
+    (2, 4, [2, 4], [1 / 4, 3 / 4]), (2, 8, [2, 4, 8], [1 / 16, 3 / 16, 3 / 4]), (3, 3, [3], [1]), (2, 3, [2, 3], [4 / 9, 5 / 9])])
+def test_the_looks_of_a_decision_share_the_error(first, most, pairs, shares):
+  rules = EgnasSettings(micro_replicates=first, most_replicates=most)
+  looks = range(len(pairs))
+  assert [rules.pairs(look) for look in looks] == pairs
+  assert [rules.share(look) for look in looks] == pytest.approx(shares) and sum(shares) == 1
+  assert [rules.last(look) for look in looks] == [False] * (len(pairs) - 1) + [True]
 
 
 def test_a_walk_that_grows_needs_a_confidence():

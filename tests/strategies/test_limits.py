@@ -9,7 +9,7 @@ from support.synthetic_estimator import SPACE, TASK, config_with, estimate, play
 from enas_jax import strategies
 from enas_jax.errors import UserError
 from enas_jax.registry import check_methods
-from enas_jax.spaces import ChainSpace, Limits, NasBench201Space, SearchSpace, Within
+from enas_jax.spaces import ChainArchitecture, ChainSpace, Limits, NasBench201Space, SearchSpace, Within
 from enas_jax.types import Evaluation
 
 LIMITS = {'params': 3000, 'macs': 800_000}
@@ -58,6 +58,28 @@ def test_a_winner_of_larger_kernels_is_narrowed_to_its_limit():
   assert set(best.kernels) == set(kept.kernels) == {5} and SPACE.num_params(best, TASK) > limit
   assert kept.width < best.width and SPACE.num_params(kept, TASK) <= limit < SPACE.num_params(
       dataclasses.replace(kept, width=kept.width + 1), TASK)
+
+
+@pytest.mark.parametrize(('limit', 'depths', 'widths'), [  # Steps of 3 layers and 2 channels; to 6 layers deeper is better.
+    ((4, 4), [3, 4], [4]),
+    ((6, 5), [3, 6, 7], [4, 5]),
+    ((6, 11), [3, 6, 9], [4, 6, 8, 10, 11]),
+])
+def test_a_growing_walk_cuts_its_last_step_to_the_limit(limit, depths, widths):
+  def answer(request):
+    network = request.architecture
+    return Evaluation(metrics={'accuracy': 0.5 + 0.01 * min(network.depth, 6) + 0.001 * network.width})
+
+  seen = []
+  params = SPACE.num_params(ChainArchitecture.uniform(*limit), TASK)
+  settings = {**WALKERS['egnas, sure'], 'egnas.depth_step': 3, 'egnas.depth_failures': 2}
+  networks, best = asked('egnas', SPACE, {'params': params}, answer, **settings)
+  for network in networks:
+    if set(network.operations) == {0} and set(network.kernels) == {3}:
+      seen.append((network.depth, network.width))
+  assert list(dict.fromkeys(depth for depth, _ in seen)) == depths
+  assert list(dict.fromkeys(width for _, width in seen)) == widths
+  assert SPACE.num_params(best, TASK) <= params
 
 
 @pytest.mark.parametrize('name', DRAWERS)

@@ -24,6 +24,8 @@ from enas_jax.training.schedule import images_an_epoch, learning_rates, progress
 from enas_jax.training.state import Hyperparameters, Snapshot, optimizer
 from enas_jax.types import Request, Schedule
 
+pytestmark = pytest.mark.once  # Searches train with them on every Python.
+
 pytest_plugins = ['support.training_fixtures']
 SEED = 5
 TOLERANCE = 1e-5  # Of losses and weights of size 1 after at most 9 steps in float32; measured: 3e-7.
@@ -125,7 +127,6 @@ def close(one, other):
   np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-@pytest.mark.once
 def test_alone_in_a_group_and_by_the_textbook(program_of_one, program_of_four, data, make_request):
   requests = [
       make_request(0), make_request(1, epochs=2, momentum=0.5), make_request(2, rate_steps_first=True),

@@ -23,6 +23,8 @@ from enas_jax.training.slots import Usage, train_in_slots, train_one
 from enas_jax.training.state import Snapshot
 from enas_jax.types import Recipe
 
+pytestmark = pytest.mark.once  # Searches train with them on every Python.
+
 pytest_plugins = ['support.training_fixtures']
 SEED = 5
 TOLERANCE = 1e-4  # Of losses and weights of size 1 after at most 9 steps in float32.
@@ -152,7 +154,6 @@ def test_one_candidate_is_the_textbook(program, mixed):
   assert_textbook(program, MIXED[:1], mixed[:1])
 
 
-@pytest.mark.once
 @pytest.mark.slow
 def test_mixed_candidates_are_the_textbook(program, mixed):
   assert [len(state.epochs) for state in mixed] == [3, 2, 1, 3, 2]
@@ -160,7 +161,6 @@ def test_mixed_candidates_are_the_textbook(program, mixed):
   assert len({state.epochs[0].loss for state in mixed}) == 5  # They do differ.
 
 
-@pytest.mark.once
 @pytest.mark.slow
 def test_the_last_smaller_batch_and_crops_of_another_size_are_trained_on_too(data, packing, compiled):
   """Their shapes are others than those of what is scored."""
@@ -174,7 +174,6 @@ def test_the_last_smaller_batch_and_crops_of_another_size_are_trained_on_too(dat
 
 
 @pytest.mark.slow
-@pytest.mark.once
 def test_momentum_and_targets_are_compiled_into_a_program_and_rates_are_data(data, packing, compiled):
   own = {'nesterov': True, 'label_smoothing': 0.2, 'keep_last_batch': True}  # Nine steps in three epochs.
   requests = [chain(2, '111', 3, **own, decay='linear', warmup=2 / 9, settle=1 / 9), chain(2, '111', 2, **own)]
@@ -317,7 +316,6 @@ def test_one_by_itself_is_the_same_from_any_point(program_with, mixed, monkeypat
 VMAPPED = [pytest.param(False, id='own batches'), pytest.param(True, id='shared batches')]
 
 
-@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.parametrize('shared', VMAPPED)
 def test_side_by_side_it_is_the_same_up_to_rounding(program_with, program, mixed, shared, monkeypatch):
@@ -330,7 +328,6 @@ def test_side_by_side_it_is_the_same_up_to_rounding(program_with, program, mixed
   assert_same(train(beside, MIXED), results)
 
 
-@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.parametrize('shared', VMAPPED)
 def test_side_by_side_one_that_diverges_is_not_noticed(program_with, shared):
@@ -342,7 +339,6 @@ def test_side_by_side_one_that_diverges_is_not_noticed(program_with, shared):
   assert_same(results, quiet)
 
 
-@pytest.mark.once
 @pytest.mark.slow
 def test_side_by_side_stopped_early_and_gone_on_with_it_is_the_same(program_with):
   beside = program_with(slots=2, vmapped=True, shared_batches=True)
