@@ -24,7 +24,7 @@ OLD_SETTINGS = (
     'chain.kernels=(3,)', 'epochs.first=1', 'epochs.per_layer=0', 'epochs.micro=1', 'epochs.final=1',
     'egnas.micro_replicates=1', 'training.batch_size=250', 'training.decay=epoch_cosine', 'training.nesterov=false',
     'training.label_smoothing=0.0', 'training.learning_rate=0.05', 'egnas.window=2',
-    'egnas.confidence=0.0', 'egnas.grow=false', 'egnas.widen=false',
+    'egnas.confidence=0.0', 'egnas.decide_by=accuracy', 'egnas.grow=false', 'egnas.growth_gain=0.0', 'egnas.widen=false',
     'egnas.depth_step=1', 'egnas.micro_groups=0', 'control=false',
     'data.augmentation.choice=paper')
 

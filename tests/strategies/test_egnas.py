@@ -329,7 +329,7 @@ def test_an_estimator_without_a_training_loss_is_a_user_error():
   strategy = make(BY_LOSS)
   assert strategy.needs.objectives == ('train_loss',) and make(SURE).needs.objectives == ()
   with pytest.raises(UserError, match=r'config\.egnas\.decide_by train_loss: .* give accuracy'):
-    decisions(strategy, estimate)
+    decisions(strategy, lambda request: Evaluation(metrics={'accuracy': 0.5}))
 
 
 @pytest.mark.parametrize(('changes', 'words'), [

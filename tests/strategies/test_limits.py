@@ -82,6 +82,19 @@ def test_a_growing_walk_cuts_its_last_step_to_the_limit(limit, depths, widths):
   assert SPACE.num_params(best, TASK) <= params
 
 
+def test_within_limits_a_larger_network_need_not_be_worth_more():
+  """What a user allows costs him nothing. The same walk without limits ends where it began."""
+  def answer(request):
+    network = request.architecture
+    return Evaluation(metrics={'accuracy': 0.5 + 0.002 * network.depth + 0.002 * network.width})
+
+  settings = {**WALKERS['egnas, sure'], 'egnas.growth_gain': 0.1, 'egnas.widen': False, 'egnas.depth_step': 3}
+  params = SPACE.num_params(ChainArchitecture.uniform(6, 8), TASK)
+  _, free = asked('egnas', SPACE, {}, answer, **settings)
+  _, within = asked('egnas', SPACE, {'params': params}, answer, **settings)
+  assert (free.depth, free.width) == (3, 4) and within.depth > 3 and within.width > 4
+
+
 @pytest.mark.parametrize('name', DRAWERS)
 def test_any_space_can_be_limited(name):
   def answer(request):

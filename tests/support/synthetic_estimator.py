@@ -40,7 +40,9 @@ def estimate(request, *, seed=0, failing=0.0):
   smooth += 0.005 * sum(network.operations) + 0.003 * network.kernels.count(5) + 0.002 * request.schedule.trained_epochs
   accuracy = round(IMAGES * min(1.0, smooth + 0.03 * noise(request, seed))) / IMAGES
   macs, epochs = SPACE.macs(network, TASK), request.schedule.trained_epochs
-  return Evaluation(metrics={'accuracy': accuracy, 'macs': macs}, train_macs=3.0 * macs * IMAGES * epochs)
+  loss = 2.0 - smooth + 0.01 * noise(request, seed + 2)
+  return Evaluation(
+      metrics={'accuracy': accuracy, 'train_loss': loss, 'macs': macs}, train_macs=3.0 * macs * IMAGES * epochs)
 
 
 def config_with(**changes):
