@@ -84,7 +84,7 @@ def _define_flags(values):
   flags.DEFINE_integer('final_replicates', 2, 'Of each long training; 0 leaves them out.', flag_values=values)
   flags.DEFINE_integer('epochs', 2, 'Of each short training.', flag_values=values)
   flags.DEFINE_integer('final_epochs', 24, 'Of each long training.', flag_values=values)
-  flags.DEFINE_string('only', None, 'Names of schedules, of those in this file; all by default, none of ','.', flag_values=values)
+  flags.DEFINE_string('only', None, 'Schedules of this file, by commas; default: all; a comma: none.', flag_values=values)
   flags.DEFINE_string('others', None, 'Further schedules, as changes of the plain one, by semicolons.', flag_values=values)
 
 

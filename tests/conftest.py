@@ -11,7 +11,8 @@ from enas_jax.errors import UserError
 # Within a test's process the shapes and types that families/ declares are checked at every call, before a program is compiled.
 jaxtyping.install_import_hook(
     tuple(f'enas_jax.families.{name}' for name in (
-        'planes', 'pooling', 'norm', 'channels', 'tape', 'chain.network', 'chain.channelwise')), 'beartype.beartype')
+        'planes', 'convolution', 'pooling', 'norm', 'channels', 'tape', 'chain.network', 'chain.channelwise')),
+    'beartype.beartype')
 
 
 def pytest_configure(config):

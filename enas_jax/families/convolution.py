@@ -17,18 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from enas_jax.families.planes import Planes, Shape, Strided, barrier, pad, pointwise, xla
+from enas_jax.families.planes import Planes, Shape, barrier, pad, pointwise, xla
 
 PATCH_BYTES = 4e6  # Of gathered patches at once, on a CPU; this and the numbers below: measured (benchmarks/README.md).
 # Images instead of patches: up to so many bytes of planes, as larger ones leave the cache when they are turned, and from so
 # many channels on; both numbers are for a kernel's side of 1. The last: channels for a kernel's gradient, whatever the side.
 IMAGE_BYTES, LEAST_WORK, LEAST_CHANNELS = 8.5e5, 72, 4
 Images = Float[Array, 'B H W C']
+Outputs = Float[Array, 'D h w B']
 Kernel = Float[Array, 'k k D C']
 
 
 def convolution(planes: Planes, kernel: Kernel, stride: int, lowering: str = 'shifts', *,
-                masked: bool = False) -> Float[Array, 'D h w B']:
+                masked: bool = False) -> Outputs:
   """Convolves all channels with a k x k kernel.
 
   Args:
@@ -47,30 +48,30 @@ def convolution(planes: Planes, kernel: Kernel, stride: int, lowering: str = 'sh
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _convolution(planes: Planes, kernel: Kernel, stride: int, shape: Shape, images: bool) -> Float[Array, 'D h w B']:
+def _convolution(planes: Planes, kernel: Kernel, stride: int, shape: Shape, images: bool) -> Outputs:
   return _forward(planes, kernel, stride, shape, images)[0]
 
 
 def _forward(planes: Planes, kernel: Kernel, stride: int, shape: Shape,
-             images: bool) -> tuple[Float[Array, 'D h w B'], tuple[jax.Array, jax.Array]]:
+             images: bool) -> tuple[Outputs, tuple[jax.Array, jax.Array]]:
   padded = barrier(pad(planes, len(kernel) // 2))
-  if images and _small(planes, kernel) and _work(kernel) * stride >= LEAST_WORK:
+  if images and _small(planes, len(kernel)) and _work(kernel) * stride >= LEAST_WORK:
     out = _by_images(planes, kernel.swapaxes(2, 3), shape, stride)
   else:
     out = _gathered(padded, kernel, shape, stride)
-  by_images = images and _small(planes, kernel) and min(kernel.shape[2:]) >= LEAST_CHANNELS
+  by_images = images and _small(planes, len(kernel)) and min(kernel.shape[2:]) >= LEAST_CHANNELS
   return out, (planes if by_images else padded, kernel)
 
 
 def _backward(stride: int, shape: Shape, images: bool, residual: tuple[jax.Array, jax.Array],
-              gradient: Float[Array, 'D h w B']) -> tuple[Planes, Kernel]:
+              gradient: Outputs) -> tuple[Planes, Kernel]:
   planes, kernel = residual
   size = len(kernel)
   to_kernel = _kernel_by_images if images and planes.shape[1:3] == shape else _kernel_gathered  # Patches need padded planes.
   kernel_gradient = to_kernel(planes, gradient, size, shape, stride).astype(kernel.dtype)
   flipped = kernel[::-1, ::-1]
   # With a stride most of the patches would be zeros.
-  if images and (_small(gradient, kernel) or stride > 1) and _work(kernel) * stride**2 >= LEAST_WORK:
+  if images and (_small(gradient, size) or stride > 1) and _work(kernel) * stride**2 >= LEAST_WORK:
     return _by_images(gradient, flipped, shape, 1, dilation=stride), kernel_gradient
   if stride > 1:  # To where the windows stood.
     gaps = [(0, whole - 1 - stride * (n - 1), stride - 1) for whole, n in zip(shape, gradient.shape[1:3], strict=True)]
@@ -81,8 +82,8 @@ def _backward(stride: int, shape: Shape, images: bool, residual: tuple[jax.Array
 _convolution.defvjp(_forward, _backward)
 
 
-def _small(planes: Planes, kernel: Kernel) -> bool:
-  return planes.nbytes <= IMAGE_BYTES * len(kernel)
+def _small(planes: Planes, size: int) -> bool:
+  return planes.nbytes <= IMAGE_BYTES * size
 
 
 def _work(kernel: Kernel) -> int:
@@ -90,7 +91,7 @@ def _work(kernel: Kernel) -> int:
 
 
 def _by_images(planes: Planes, kernel: Float[Array, 'k k C D'], shape: Shape, stride: int, *,
-               dilation: int = 1) -> Float[Array, 'D h w B']:
+               dilation: int = 1) -> Outputs:
   """Convolves as images; with a dilation, planes whose elements stand so far apart in planes of the given shape."""
   size = len(kernel)
   half = size // 2
@@ -99,7 +100,7 @@ def _by_images(planes: Planes, kernel: Float[Array, 'k k C D'], shape: Shape, st
   return _turned(barrier(out))
 
 
-def _kernel_by_images(planes: Planes, gradient: Strided, size: int, shape: Shape, stride: int) -> Kernel:
+def _kernel_by_images(planes: Planes, gradient: Outputs, size: int, shape: Shape, stride: int) -> Kernel:
   """Computes the kernel's gradient: a convolution whose images are channels, channels images, and kernel the gradient."""
   half = size // 2
   padding = [(half, stride * (n - 1) + size - whole - half) for whole, n in zip(shape, gradient.shape[1:3], strict=True)]
@@ -107,7 +108,8 @@ def _kernel_by_images(planes: Planes, gradient: Strided, size: int, shape: Shape
   return barrier(out).transpose(1, 2, 3, 0)
 
 
-def _nhwc(images: Images, kernel: Float[Array, 'k k C D'], padding: list[tuple[int, int]], **options: Any) -> Images:
+def _nhwc(images: Images, kernel: Float[Array, 'k l C D'], padding: list[tuple[int, int]],
+          **options: Any) -> Float[Array, 'B h w D']:
   options = {'window_strides': (1, 1), **options}
   return jax.lax.conv_general_dilated(images, kernel, padding=padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'), **options)
 
@@ -121,7 +123,7 @@ def _flat(planes: Planes) -> Float[Array, 'C HWB']:
   return planes.reshape(planes.shape[0], -1)
 
 
-def _gathered(padded: Planes, kernel: Kernel, shape: Shape, stride: int) -> Float[Array, 'D h w B']:
+def _gathered(padded: Planes, kernel: Kernel, shape: Shape, stride: int) -> Outputs:
   """Computes the convolution as products with patches, some rows at a time."""
   size, outputs, inputs = len(kernel), kernel.shape[2], kernel.shape[3]
   matrix = kernel.transpose(2, 0, 1, 3).reshape(outputs, -1)  # [D, k * k * C]
@@ -135,7 +137,7 @@ def _gathered(padded: Planes, kernel: Kernel, shape: Shape, stride: int) -> Floa
   return barrier(_over_rows(out.shape[1], rows_at_once, put, jax.lax.empty(out.shape, out.dtype)))
 
 
-def _kernel_gathered(padded: Planes, gradient: Strided, size: int, shape: Shape, stride: int) -> Kernel:
+def _kernel_gathered(padded: Planes, gradient: Outputs, size: int, shape: Shape, stride: int) -> Kernel:
   """Computes the kernel's gradient as products with patches, some rows at a time."""
   inputs, outputs = len(padded), len(gradient)
 

@@ -68,14 +68,14 @@ class EgnasSettings:
     micro_margin: a micro change must gain more accuracy than this.
     confidence: how sure an accepted change is to gain, in (0, 1); 0: decisions are by the accuracies seen, sure or not.
     decide_by: with a confidence, the metric in which a change is to gain. 'train_loss': the mean training loss of the last
-      epoch, which is lower; the pairs' mean held-out accuracy must not be (see growth_gain). It is quieter than the held-out 'accuracy' (Ru et
-      al., NeurIPS 2021). Where the walk does not grow, 'accuracy' alone: a narrower network hardly fits as well.
+      epoch is lower, and the pairs' mean held-out accuracy is not (see growth_gain). It is quieter than the held-out 'accuracy'
+      (Ru et al., NeurIPS 2021). Where the walk does not grow, 'accuracy' alone: a narrower network hardly fits as well.
     most_replicates: with a confidence, the seeds of a network at which an undecided comparison ends as a refusal; they begin
       with micro_replicates, at least 2, and double.
     grow: walk from the smallest width up, as long as wider is better: with a confidence alone. Else from the largest down, as
       long as narrower costs nothing.
-    growth_gain: where the walk grows, the mean gain in accuracy that a larger network must show beside being sure to gain, as it
-      costs more to train and to run. Accuracies of short trainings differ more than those of whole ones. Within
+    growth_gain: where the walk grows, the mean gain in accuracy that a larger network must show beside being sure to gain, as
+      it costs more to train and to run. Accuracies of short trainings differ more than those of whole ones. Within
       `config.limits`, which say how large is too large, it says nothing.
     widen: go on past the largest depth of the space, and where the walk grows past its largest width, for as long as each step
       is accepted. Without a confidence, and in a direction of one size, it says nothing.
