@@ -34,7 +34,7 @@ LATER_SETTINGS = {
     'limits.params': 0, 'limits.macs': 0, 'control': False, 'data.augmentation.choice': 'paper',
     **{f'egnas.{name}': value for name, value in (
         ('confidence', 0.0), ('most_replicates', 4), ('grow', False), ('widen', False), ('depth_step', 1),
-        ('micro_groups', 0), ('decide_by', 'accuracy'), ('growth_gain', 0.0))}}
+        ('micro_groups', 0), ('decide_by', 'accuracy'), ('growth_gain', 0.0), ('kernel_walk', False))}}
 
 
 class Folder:

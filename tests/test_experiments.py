@@ -41,8 +41,8 @@ PINNED = {
         'window': 8, 'micro_window': 4, 'depth_gain': 0.001, 'depth_loss': 0.0005, 'depth_failures': 3, 'width_tolerance': 0.0,
         'width_failures': 3, 'target_accuracy': 0.999, 'target_train_accuracy': None, 'parameter_slack': 10_000,
         'epochs_continue': None, 'width_control': None, 'micro_replicates': None, 'micro_margin': None,
-        'confidence': 0, 'decide_by': None, 'most_replicates': None, 'grow': False, 'growth_gain': None, 'widen': None,
-        'depth_step': 1, 'micro_groups': 0},
+        'confidence': 0, 'decide_by': None, 'most_replicates': None, 'grow': False, 'growth_gain': None,
+        'kernel_walk': None, 'widen': None, 'depth_step': 1, 'micro_groups': 0},
 }
 QUIRKS = {  # Sound, paper.
     'training.rate_steps_first': (False, True), 'training.keep_last_batch': (False, True),

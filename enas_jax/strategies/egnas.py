@@ -5,10 +5,11 @@ convolution and a larger kernel at matched parameters. The winner has the operat
 width (section 4, end). The rules are in `egnas_rules`, the phases in `egnas_walks`.
 
 Three protocols, told apart by settings (`egnas_rules.EgnasSettings`). The default knows its noise: a change is kept if it is
-sure to gain, by replicates of both networks (`contest`); as that is costly, it grows from the smallest width, where training is
-cheap and gains are large, to where none can be shown, past the space's largest sizes if need be, and tries micro changes on
-all layers at once. The sound one walks as the paper does; a narrower network is compared with the kept one at equal epochs, and
-a micro change must gain more than a margin, over as many seeds as wanted. The published one has neither.
+sure to gain, by replicates of both networks (`contest`); as that is costly, it grows from the smallest network, where training
+is cheap and gains are large, to where none is worth its cost, past the space's largest sizes if need be: first the kernels of
+all layers, then depth, then width. It tries micro changes on all layers at once. The sound one walks as the paper does; a
+narrower network is compared with the kept one at equal epochs, and a micro change must gain more than a margin, over as many
+seeds as wanted. The published one has neither.
 
 A window asks for several steps at once. Which candidates follow hardly depends on the outcomes, only the stop does; so a
 window assumes that nothing is accepted and nothing stops, and `tell` replays the rules over the answers, in order, as long as
@@ -30,7 +31,8 @@ from enas_jax.strategies import egnas_rules, egnas_walks
 from enas_jax.strategies.base import Needs, no_front
 from enas_jax.strategies.contest import Decision
 from enas_jax.strategies.egnas_rules import EgnasSettings, Outcome
-from enas_jax.strategies.egnas_walks import EgnasState, label, not_none
+from enas_jax.strategies.egnas_state import Accuracies, EgnasState, not_none
+from enas_jax.strategies.egnas_walks import label
 from enas_jax.strategies.registration import Setup, register
 from enas_jax.strategies.summary import summary
 from enas_jax.types import Evaluation, Request
@@ -52,7 +54,7 @@ class Egnas:
     self._space = setup.schedules.chains
     self._context = egnas_walks.Context(settings, self._space, setup.schedules, setup.task, setup.limits)
     self._phases = egnas_walks.phases(self._context)
-    if not self._phases['depth'].requests(EgnasState()):
+    if not self._phases['depth'].requests(EgnasState(phase='depth')):
       raise UserError(f'{setup.limits}: the network that the walk begins with, the narrowest if it grows and else the widest, '
                       'is larger; raise the limit, or lower config.chain.min_width or max_width')
 
@@ -64,7 +66,8 @@ class Egnas:
   def init(self, seed: int) -> EgnasState:
     """Returns the state before the first question. The walk draws nothing: the seed does not matter."""
     del seed
-    return EgnasState()
+    kernels = self._settings.grow and self._settings.kernel_walk and len(self._space.kernels) > 1
+    return EgnasState(phase='kernels' if kernels else 'depth')
 
   def ask(self, state: EgnasState) -> tuple[Sequence[Request], EgnasState]:
     """Returns the requests of the next decisions of this phase, as many as its window, assuming neutral outcomes."""
@@ -126,8 +129,8 @@ class Egnas:
 
   def describe(self, state: EgnasState) -> str:
     """Returns the phase and the kept network in one line."""
-    walk = ' walk' if state.phase in ('depth', 'width') else ' phase'
-    phase = 'done' if self.done(state) else label(state.phase) + walk
+    walk = ' walk' if state.phase in ('kernels', 'depth', 'width') else ' phase'
+    phase = 'done' if self.done(state) else label(state.phase).removesuffix('s') + walk
     best = self.best(state)
     return f"{phase}: keeps {summary(best, not_none(state.accuracy)) if best else 'nothing yet'}"
 
@@ -139,7 +142,7 @@ class Egnas:
     """Reads what `to_json` gives."""
     return EgnasState.from_json(dict(record), self._space)
 
-  def _move(self, state: EgnasState, outcome: Outcome, accuracies: egnas_walks.Accuracies) -> EgnasState:
+  def _move(self, state: EgnasState, outcome: Outcome, accuracies: Accuracies) -> EgnasState:
     """Moves on, and past the decisions that need no training: candidates beyond the limits or of which no width fits."""
     if outcome is Outcome.OPEN:
       return dataclasses.replace(state, look=state.look + 1)

@@ -77,6 +77,8 @@ class EgnasSettings:
     growth_gain: where the walk grows, the mean gain in accuracy that a larger network must show beside being sure to gain, as
       it costs more to train and to run. Accuracies of short trainings differ more than those of whole ones. Within
       `config.limits`, which say how large is too large, it says nothing.
+    kernel_walk: where the walk grows, begin with the kernels: each of the space's in all layers of the smallest network, where
+      that is cheap. Else larger kernels are micro changes alone, at matched parameters.
     widen: go on past the largest depth of the space, and where the walk grows past its largest width, for as long as each step
       is accepted. Without a confidence, and in a direction of one size, it says nothing.
     depth_step: layers more each step of the depth walk, >= 1.
@@ -101,7 +103,8 @@ class EgnasSettings:
   decide_by: str = 'train_loss'
   most_replicates: int = 4
   grow: bool = True
-  growth_gain: float = 0.015
+  growth_gain: float = 0.01
+  kernel_walk: bool = True
   widen: bool = True
   depth_step: int = 3
   micro_groups: int = 1

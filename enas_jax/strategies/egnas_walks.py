@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 from enas_jax.errors import UserError
 from enas_jax.spaces import Limits
@@ -15,69 +15,9 @@ from enas_jax.spaces.chain import CONVOLUTION, ChainArchitecture, Chains
 from enas_jax.strategies import egnas_rules
 from enas_jax.strategies.contest import Decision, Spread, Verdict, certainty, judge
 from enas_jax.strategies.egnas_rules import EgnasSettings, Outcome
+from enas_jax.strategies.egnas_state import Accuracies, EgnasState, not_none
 from enas_jax.strategies.schedules import Schedules
 from enas_jax.types import Evaluation, Request, Schedule, Task
-
-Accuracies = tuple[float | None, ...]
-T = TypeVar('T')
-ARCHITECTURES = ('kept', 'macro', 'start')  # Fields of the state.
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EgnasState:
-  """Where the walk stands.
-
-  Attributes:
-    phase: 'depth', 'width', 'baseline', 'operation', 'kernel' or 'done'.
-    step: decisions of this phase so far.
-    failures: bad candidates since the last acceptance.
-    kept: the last accepted network; None before the first. In the micro phases at its shrunk width.
-    accuracies: of the kept network, by replicate; None for a failed one.
-    width_start: epochs from which the width walk's rule counts.
-    macro: the result of the macro phases.
-    start: the network with which a micro phase began: the width to shrink from, and the parameters to stay near.
-    look: how often the open comparison was looked at without being decided.
-    spread: of the gains in all decided comparisons.
-    decisions: what was decided so far, with a confidence.
-  """
-
-  phase: str = 'depth'
-  step: int = 0
-  failures: int = 0
-  kept: ChainArchitecture | None = None
-  accuracies: Accuracies = ()
-  width_start: int = 0
-  macro: ChainArchitecture | None = None
-  start: ChainArchitecture | None = None
-  look: int = 0
-  spread: Spread = dataclasses.field(default_factory=Spread)
-  decisions: tuple[Decision, ...] = ()
-
-  @property
-  def accuracy(self) -> float | None:
-    """Of the kept network, the mean over its successful replicates."""
-    known = [a for a in self.accuracies if a is not None]
-    return statistics.fmean(known) if known else None
-
-  def to_json(self) -> dict[str, Any]:
-    """Returns a plain record."""
-    networks = {name: getattr(self, name) for name in ARCHITECTURES}
-    networks = {name: network and network.to_json() for name, network in networks.items()}
-    return {**dataclasses.asdict(self), **networks, 'accuracies': list(self.accuracies)}
-
-  @classmethod
-  def from_json(cls, record: dict[str, Any], space: Chains) -> EgnasState:
-    """Reads what `to_json` gives."""
-    networks = {name: record[name] and space.from_json(record[name]) for name in ARCHITECTURES}
-    decisions = tuple(Decision(**decision) for decision in record.get('decisions', ()))
-    spread = Spread(**record.get('spread', {}))
-    return cls(**{**record, **networks, 'accuracies': tuple(record['accuracies']), 'spread': spread, 'decisions': decisions})
-
-
-def not_none(value: T | None) -> T:
-  """Returns a field of the state that this phase always has."""
-  assert value is not None
-  return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +108,38 @@ class Phase(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class _KernelWalk:
+  """A larger kernel in all layers each step, of the smallest network: not in the paper, for walks that grow."""
+
+  context: Context
+
+  def requests(self, state: EgnasState) -> tuple[Request, ...]:
+    candidate = self._candidate(state)
+    if not self.context.allows(candidate):
+      return ()
+    schedule = self.context.schedules.of_macro(candidate)
+    pairs = self.context.pairs(candidate, state.kept or candidate, schedule, state.look, 'kernels')
+    return pairs if state.kept else pairs[:len(pairs) // 2]
+
+  def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> Decided:
+    if state.kept is None:
+      outcome = egnas_rules.depth_rule(self.context.settings, None, evaluations[0])
+      return Decided(outcome, accuracies_of(evaluations) if outcome.accepted else ())
+    return self.context.compare(state, self._candidate(state), evaluations, least=self.context.growth_gain)
+
+  def move(self, state: EgnasState, outcome: Outcome, accuracies: Accuracies) -> EgnasState:
+    moved = dataclasses.replace(
+        state, step=state.step + 1, kept=self._candidate(state) if outcome.accepted else state.kept, accuracies=accuracies)
+    if moved.step < len(self.context.space.kernels):
+      return moved
+    return dataclasses.replace(moved, phase='depth', step=1 if moved.kept else 0)
+
+  def _candidate(self, state: EgnasState) -> ChainArchitecture:
+    space = self.context.space
+    return ChainArchitecture.uniform(space.min_depth, space.widths[-1], kernel=space.kernels[state.step])
+
+
+@dataclasses.dataclass(frozen=True)
 class _DepthWalk:
   """Deeper each step, all layers separable: at the largest width (section 3.1), or at the smallest where the walk grows.
 
@@ -210,9 +182,10 @@ class _DepthWalk:
   def _candidate(self, state: EgnasState) -> ChainArchitecture:
     space, grow = self.context.space, self.context.settings.grow
     width, depth = space.widths[-1] if grow else space.max_width, self._nominal(state)
-    least = state.kept.depth if grow and state.kept else depth - 1
-    return self.context.largest(
-        [ChainArchitecture.uniform(d, width, kernel=space.kernels[0]) for d in range(depth, least, -1)])
+    kernel, least = space.kernels[0], depth - 1
+    if grow and state.kept:
+      kernel, least = state.kept.kernels[0], state.kept.depth
+    return self.context.largest([ChainArchitecture.uniform(d, width, kernel=kernel) for d in range(depth, least, -1)])
 
   def _nominal(self, state: EgnasState) -> int:
     return self.context.space.min_depth + self.context.settings.depth_step * state.step
@@ -313,8 +286,9 @@ class _Baseline:
 class _MicroPhase:
   """One change a step, layer by layer from the input or group by group, at matched parameters (section 4).
 
-  In the phase 'operation' a layer becomes an ordinary convolution, in the phase 'kernel' it gets each of the space's other
-  kernels. The width is shrunk by 1 from that of the phase's start until the parameters are within the slack.
+  In the phase 'operation' a layer becomes an ordinary convolution, in the phase 'kernel' it gets each of the kernels that
+  follow its own in the space. The width is shrunk by 1 from that of the phase's start until the parameters are within the
+  slack.
   """
 
   context: Context
@@ -337,11 +311,16 @@ class _MicroPhase:
   def move(self, state: EgnasState, outcome: Outcome, accuracies: Accuracies) -> EgnasState:
     kept = not_none(self._candidate(state) if outcome.accepted else state.kept)
     moved = dataclasses.replace(state, step=state.step + 1, kept=kept, accuracies=accuracies)
-    others = len(self.context.space.kernels) - 1
+    others = len(self._others(state))
     if moved.step < len(self._groups(kept)) * (others if self.phase == 'kernel' else 1):
       return moved
     follows = 'kernel' if self.phase == 'operation' and others else 'done'
     return dataclasses.replace(moved, phase=follows, step=0, start=kept)
+
+  def _others(self, state: EgnasState) -> tuple[int, ...]:
+    """Returns the kernels after that with which the phase began: those before it lost against it, or there are none."""
+    kernels = self.context.space.kernels
+    return kernels[kernels.index(not_none(state.start).kernels[0]) + 1:]
 
   def _groups(self, network: ChainArchitecture) -> list[range]:
     """Returns the layers of each group, from the input; groups are as equal as can be."""
@@ -351,8 +330,11 @@ class _MicroPhase:
   def _candidate(self, state: EgnasState) -> ChainArchitecture | None:
     space, task = self.context.space, self.context.task
     changed, start = not_none(state.kept), not_none(state.start)
-    group, other = (state.step, 0) if self.phase == 'operation' else divmod(state.step, len(space.kernels) - 1)
-    change: dict[str, int] = {'operation': CONVOLUTION} if self.phase == 'operation' else {'kernel': space.kernels[other + 1]}
+    if self.phase == 'operation':
+      group, change = state.step, {'operation': CONVOLUTION}
+    else:
+      group, other = divmod(state.step, len(self._others(state)))
+      change = {'kernel': self._others(state)[other]}
     for layer in self._groups(changed)[group]:
       changed = changed.with_layer(layer, **change)
     limit = space.num_params(start, task) + self.context.settings.parameter_slack
@@ -372,6 +354,7 @@ def label(phase: str) -> str:
 def phases(context: Context) -> dict[str, Phase]:
   """Returns the phases by the name that the state holds."""
   return {
+      'kernels': _KernelWalk(context),
       'depth': _DepthWalk(context),
       'width': _WidthWalk(context),
       'baseline': _Baseline(context),

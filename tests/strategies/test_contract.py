@@ -21,7 +21,8 @@ VARIANTS = {
         'egnas.grow': True, 'egnas.widen': False, 'egnas.depth_step': 2, 'egnas.micro_groups': 2},
     'egnas, by the training loss': {
         'strategy': 'egnas', 'egnas.confidence': 0.9, 'egnas.decide_by': 'train_loss', 'egnas.micro_replicates': 2,
-        'egnas.grow': True, 'egnas.growth_gain': 0.01, 'egnas.widen': False, 'egnas.micro_groups': 2},
+        'egnas.grow': True, 'egnas.growth_gain': 0.01, 'egnas.kernel_walk': True, 'egnas.widen': False,
+        'egnas.micro_groups': 2},
     'egnas, sure, narrower': {
         'strategy': 'egnas', 'egnas.confidence': 0.7, 'egnas.micro_replicates': 2, 'egnas.width_tolerance': 0.02,
         'egnas.micro_window': 3, 'epochs.per_layer': 1, 'epochs.per_width_step': 1},

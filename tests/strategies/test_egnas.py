@@ -11,7 +11,7 @@ from support.synthetic_estimator import PUBLISHED, SPACE, TASK, estimate, noise,
 from enas_jax.errors import UserError
 from enas_jax.spaces.chain import ChainArchitecture
 from enas_jax.strategies.egnas_rules import EgnasSettings
-from enas_jax.strategies.egnas_walks import EgnasState
+from enas_jax.strategies.egnas_state import EgnasState
 from enas_jax.types import Evaluation
 
 PROTOCOLS = {
@@ -23,7 +23,8 @@ PROTOCOLS = {
         'egnas.confidence': 0.8, 'egnas.micro_replicates': 2, 'egnas.most_replicates': 8, 'egnas.grow': True,
         'egnas.depth_step': 2, 'egnas.micro_groups': 3},
     'sure, by the training loss': {
-        'egnas.confidence': 0.8, 'egnas.decide_by': 'train_loss', 'egnas.micro_replicates': 2, 'egnas.grow': True},
+        'egnas.confidence': 0.8, 'egnas.decide_by': 'train_loss', 'egnas.micro_replicates': 2, 'egnas.grow': True,
+        'egnas.kernel_walk': True},
     'sure, narrower, growing epochs': {
         'egnas.confidence': 0.6, 'egnas.micro_replicates': 2, 'egnas.width_tolerance': 0.002, 'epochs.per_layer': 1,
         'epochs.per_width_step': 1},
@@ -325,6 +326,40 @@ def test_a_larger_network_must_be_worth_it_and_a_micro_change_need_not(metric):
   assert [(d.phase, d.accepted, d.least) for d in state.decisions] == [
       *[('depth', False, 0.01)] * 3, ('width', True, 0.01), ('width', True, 0.01), ('operation', False, 0.0),
       ('kernel', True, 0.0)]
+
+
+@pytest.mark.parametrize(('best_kernel', 'kernels', 'tried', 'micro'), [
+    (5, (3, 5), [3, 5], []), (3, (3, 5), [3, 5], [5]), (5, (3, 5, 7), [3, 5, 7], [7]), (7, (3, 5, 7), [3, 5, 7], []),
+    (3, (3,), [], [])])
+def test_the_walk_begins_with_the_kernels_of_the_smallest_network(best_kernel, kernels, tried, micro):
+  """What is kept is the kernel of all that follows; as micro changes only larger ones are left to try."""
+  def truth(network):
+    gain = 0.03 * (kernels.index(min(network.kernels)) if min(network.kernels) <= best_kernel else -1)
+    return 0.5 + gain + 0.02 * min(network.depth, 5) + 0.02 * min(network.width, 8) - 0.2 * max(network.operations)
+
+  space = dataclasses.replace(SPACE, kernels=kernels)
+  changes = {**SURE, 'egnas.kernel_walk': True, 'egnas.depth_step': 2, 'egnas.parameter_slack': 10_000}
+  used, state = decisions(make(changes, space=space), noisy(truth, 0.0))
+  by_phase = {phase: [r.architecture for r in used if r.phase == phase] for phase in ('kernels', 'depth', 'width', 'kernel')}
+  assert list(dict.fromkeys(network.kernels[0] for network in by_phase['kernels'])) == tried
+  assert {(network.depth, network.width) for network in by_phase['kernels']} <= {(3, 4)}
+  assert {network.kernels[0] for phase in ('depth', 'width') for network in by_phase[phase]} == {best_kernel}
+  assert sorted({network.kernels[0] for network in by_phase['kernel']} - {best_kernel}) == micro
+  assert (state.macro.depth, state.macro.width, set(state.kept.kernels)) == (5, 8, {best_kernel})
+
+
+def test_a_smallest_network_that_fails_has_no_say_in_the_kernel():
+  def answer(request):
+    network = request.architecture
+    if network.depth == 3 and network.kernels[0] == 3:
+      return Evaluation(reason='made-up failure')
+    return Evaluation(metrics={'accuracy': 0.5 + 0.01 * min(network.depth, 7)})
+
+  strategy = make({**SURE, 'egnas.kernel_walk': True})
+  used, state = decisions(strategy, answer)
+  assert [r.architecture.kernels[0] for r in used if r.phase == 'kernels'] == [3, 3, 5, 5]
+  assert state.macro.depth == 7 and state.macro.kernels[0] == 5
+  assert strategy.describe(strategy.init(0)) == 'kernel walk: keeps nothing yet'
 
 
 def test_an_estimator_without_a_training_loss_is_a_user_error():

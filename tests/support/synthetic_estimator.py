@@ -17,7 +17,7 @@ SETTINGS = {
     'egnas.depth_gain': 0.001, 'egnas.depth_loss': 0.0005, 'egnas.depth_failures': 3, 'egnas.width_failures': 3,
     'egnas.parameter_slack': 10_000, 'egnas.micro_replicates': 1, 'egnas.micro_margin': 0.005,
     'egnas.confidence': 0.0, 'egnas.decide_by': 'accuracy', 'egnas.grow': False, 'egnas.growth_gain': 0.0,
-    'egnas.depth_step': 1, 'egnas.micro_groups': 0,
+    'egnas.kernel_walk': False, 'egnas.depth_step': 1, 'egnas.micro_groups': 0,
 }
 PUBLISHED = {
     'epochs.first': 10, 'epochs.per_layer': 1, 'epochs.per_width_step': 2,
