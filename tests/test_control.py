@@ -81,12 +81,6 @@ def test_the_control_is_trained_as_the_command_would(runner, searched, tmp_path)
     assert alone[name] == beside[name]
 
 
-def test_side_by_side_is_as_one_after_the_other(runner, searched, tmp_path):
-  out = runner.process('search', tmp_path / 'w', devices=2, **SEARCH)
-  assert 'points' in out and 'the unsearched network' in out
-  same_training(tmp_path / 'w', searched)  # Candidates may end in another order.
-
-
 def test_stopped_before_the_control_is_done(runner, searched, tmp_path, monkeypatch):
   """What is finished is kept, and the same command comes to the same result."""
   workdir = shutil.copytree(searched, tmp_path / 'w')
@@ -109,14 +103,15 @@ def test_stopped_before_the_control_is_done(runner, searched, tmp_path, monkeypa
   same_run(workdir, searched)
 
 
-def test_stopped_while_both_train(runner, searched, tmp_path):
+def test_side_by_side_and_stopped_in_between_it_is_as_one_after_the_other(runner, searched, tmp_path):
   process = runner.start('search', tmp_path / 'w', devices=2, **SEARCH)
   next(line for line in process.stdout if line.startswith('epoch 2'))
   process.terminate()
   assert process.communicate(timeout=60)[1] == 'stopped after the current step; the same command resumes\n'
   assert process.returncode == 143 and not (tmp_path / 'w' / 'result.json').exists()
-  runner.process('search', tmp_path / 'w', devices=2, **SEARCH)
-  same_training(tmp_path / 'w', searched)
+  out = runner.process('search', tmp_path / 'w', devices=2, **SEARCH)
+  assert 'points' in out and 'the unsearched network' in out
+  same_training(tmp_path / 'w', searched)  # Candidates may end in another order.
 
 
 @pytest.mark.parametrize(('error', 'reason'), [
