@@ -9,10 +9,9 @@ difference with fewer replicates (Ru et al., NeurIPS 2021, arXiv 2006.04492). Th
 be as large as is asked for, too, whether that is sure or not.
 
 Replicates are added until it is decided, each time as many as there are, so there are a few looks at the same gains. Each look
-has its share of the allowed error (Bonferroni): of changes that change nothing at most 1 - confidence are accepted. The last
-look has the largest share, as it has seen most: up to a look the shares sum to the square of its part of the pairs, a spending
-function (Lan and DeMets, Biometrika 1983). A change that looks like a loss is given up at any look: that only makes errors of
-this kind rarer.
+has its share of the allowed error (Bonferroni), as large as its part of the pairs is new (linear spending: Lan and DeMets,
+Biometrika 1983): of changes that change nothing at most 1 - confidence are accepted. A change that looks like a loss, or as if
+it gained less accuracy than is asked for, is given up at any look: that only makes errors of this kind rarer.
 """
 from __future__ import annotations
 
@@ -107,7 +106,7 @@ def certainty(gains: Sequence[float], margin: float, spread: Spread) -> float | 
 
 
 def judge(gains: Sequence[float], margin: float, spread: Spread, *, confidence: float, share: float, last: bool,
-          accuracy: float = 0.0, least: float = 0.0) -> Verdict:
+          accuracy: Sequence[float], least: float = 0.0) -> Verdict:
   """Decides whether a candidate is better by the margin, is not, or needs more replicates.
 
   Args:
@@ -115,11 +114,13 @@ def judge(gains: Sequence[float], margin: float, spread: Spread, *, confidence: 
     confidence: of the whole decision, in (0, 1).
     share: of the error 1 - confidence that this look may make, in (0, 1]; those of all looks sum to 1 at most.
     last: whether this is the last look.
-    accuracy: the mean gain in accuracy over the pairs;
-    least: what it must be.
+    accuracy: the gains in accuracy, likewise one a pair;
+    least: what their mean must be. Where it is more than two standard errors below, there is no use in more pairs.
   """
   sure = certainty(gains, margin, spread)
-  if sure is not None and sure >= 1 - (1 - confidence) * share and accuracy >= least - ROUNDING:
+  missing = least - statistics.fmean(accuracy)
+  if sure is not None and sure >= 1 - (1 - confidence) * share and missing <= ROUNDING:
     return Verdict.BETTER
-  hopeless = statistics.fmean(gains) <= margin + ROUNDING
+  error = statistics.stdev(accuracy) / math.sqrt(len(accuracy)) if len(accuracy) > 1 else math.inf
+  hopeless = statistics.fmean(gains) <= margin + ROUNDING or missing > 2 * error + ROUNDING
   return Verdict.NOT if last or hopeless else Verdict.OPEN

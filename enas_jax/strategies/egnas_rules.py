@@ -101,7 +101,7 @@ class EgnasSettings:
   micro_margin: float = 0.005
   confidence: float = 0.95
   decide_by: str = 'train_loss'
-  most_replicates: int = 4
+  most_replicates: int = 8
   grow: bool = True
   growth_gain: float = 0.01
   kernel_walk: bool = True
@@ -159,7 +159,7 @@ class EgnasSettings:
   def share(self, look: int) -> float:
     """Returns the share of the allowed error that a look has (`contest`)."""
     before = self.pairs(look - 1) if look else 0
-    return (self.pairs(look)**2 - before**2) / self.most_replicates**2
+    return (self.pairs(look) - before) / self.most_replicates
 
 
 def reaches(accuracy: float, bar: float) -> bool:

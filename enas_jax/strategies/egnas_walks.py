@@ -67,8 +67,7 @@ class Context:
     both = [(a.metrics, b.metrics) for a, b in zip(of_candidate, of_kept, strict=True) if b.ok]
     if not both:
       return Decided(Outcome.ACCEPT, accuracies_of(of_candidate))
-    gains = [a['accuracy'] - b['accuracy'] for a, b in both]
-    accuracy = statistics.fmean(gains)
+    accuracy = gains = [a['accuracy'] - b['accuracy'] for a, b in both]
     if self.settings.by_train_loss:
       if not all('train_loss' in metrics for pair in both for metrics in pair):
         raise UserError('config.egnas.decide_by train_loss: the estimator does not measure it; give accuracy')
@@ -79,7 +78,7 @@ class Context:
     if verdict is Verdict.OPEN:
       return Decided(Outcome.OPEN, state.accuracies)
     better = verdict is Verdict.BETTER
-    decision = Decision(label(state.phase), str(candidate), accuracy, len(gains),
+    decision = Decision(label(state.phase), str(candidate), statistics.fmean(accuracy), len(gains),
                         certainty(gains, margin, state.spread), better, margin, self.settings.decide_by, least)
     return Decided(Outcome.ACCEPT if better else Outcome.BAD, accuracies_of(of_candidate if better else of_kept), decision,
                    state.spread.add(gains))

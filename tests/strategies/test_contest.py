@@ -9,6 +9,7 @@ import scipy.stats
 from enas_jax.strategies.contest import Decision, Spread, Verdict, certainty, judge
 
 NOTHING = Spread()
+ONE = {'confidence': 0.95, 'share': 0.5, 'last': False, 'accuracy': [0.3]}
 
 
 def test_certainty_is_that_of_a_t_test():
@@ -28,13 +29,13 @@ def test_certainty_with_the_spread_of_earlier_decisions_is_that_of_a_pooled_t_te
 
 def test_one_pair_alone_tells_nothing():
   assert certainty([0.3], 0.0, NOTHING) is None
-  assert judge([0.3], 0.0, NOTHING, confidence=0.95, share=0.5, last=False) is Verdict.OPEN
-  assert judge([0.3], 0.0, NOTHING, confidence=0.95, share=0.5, last=True) is Verdict.NOT
+  assert judge([0.3], 0.0, NOTHING, **ONE) is Verdict.OPEN
+  assert judge([0.3], 0.0, NOTHING, **{**ONE, 'last': True}) is Verdict.NOT
 
 
 @pytest.mark.parametrize(('gain', 'expected'), [(0.01, Verdict.BETTER), (0.0, Verdict.NOT), (-0.01, Verdict.NOT)])
 def test_without_noise_the_sign_decides(gain, expected):
-  assert judge([gain, gain], 0.0, NOTHING, confidence=0.95, share=0.5, last=False) is expected
+  assert judge([gain, gain], 0.0, NOTHING, **{**ONE, 'accuracy': [gain, gain]}) is expected
 
 
 def test_spread_of_nothing():
@@ -49,8 +50,8 @@ def contests(gain, seed, count, *, confidence=0.95, pairs=(2, 4), margin=0.0):
     for look, number in enumerate(pairs):
       seen = gains[:number].tolist()
       last = look == len(pairs) - 1
-      share = (number**2 - (pairs[look - 1]**2 if look else 0)) / pairs[-1]**2
-      verdict = judge(seen, margin, spread, confidence=confidence, share=share, last=last)
+      share = (number - (pairs[look - 1] if look else 0)) / pairs[-1]
+      verdict = judge(seen, margin, spread, confidence=confidence, share=share, last=last, accuracy=seen, least=margin)
       if verdict is not Verdict.OPEN:
         break
     accepted, spread = accepted + (verdict is Verdict.BETTER), spread.add(seen)
@@ -79,10 +80,11 @@ def test_a_large_change_passes():
 def test_by_another_metric_a_change_must_gain_in_accuracy_what_is_asked():
   sure = {'confidence': 0.95, 'share': 0.5}
   lower_loss = [0.20, 0.21]
-  assert judge(lower_loss, 0.0, NOTHING, **sure, last=False, accuracy=0.005, least=0.005) is Verdict.BETTER
-  assert judge(lower_loss, 0.0, NOTHING, **sure, last=False, accuracy=-0.01) is Verdict.OPEN
-  assert judge(lower_loss, 0.0, NOTHING, **sure, last=True, accuracy=0.004, least=0.005) is Verdict.NOT
-  assert judge([-0.1, 0.1], 0.0, NOTHING, **sure, last=False, accuracy=0.2) is Verdict.NOT
+  assert judge(lower_loss, 0.0, NOTHING, **sure, last=False, accuracy=[0.005, 0.005], least=0.005) is Verdict.BETTER
+  assert judge(lower_loss, 0.0, NOTHING, **sure, last=False, accuracy=[0.01, -0.02]) is Verdict.OPEN
+  assert judge(lower_loss, 0.0, NOTHING, **sure, last=True, accuracy=[0.008, 0.0], least=0.005) is Verdict.NOT
+  assert judge(lower_loss, 0.0, NOTHING, **sure, last=False, accuracy=[0.004, 0.003], least=0.005) is Verdict.NOT
+  assert judge([-0.1, 0.1], 0.0, NOTHING, **sure, last=False, accuracy=[0.2, 0.3]) is Verdict.NOT
 
 
 def test_the_line_of_a_decision():
