@@ -297,10 +297,10 @@ def test_by_the_training_loss_small_gains_are_found_and_losses_of_accuracy_refus
 
   space, found = dataclasses.replace(SPACE, max_depth=9, max_width=14, kernels=(3,)), {}
   for changes in (SURE, BY_LOSS):
-    strategy = make({**changes, 'egnas.micro_groups': 1}, space=space)
+    strategy = make({**changes, 'egnas.most_replicates': 8}, space=space)
     kept = [strategy.best(decisions(strategy, noisy(truth, 0.01, seed, loss))[1]) for seed in range(20)]
     found[changes['egnas.decide_by']] = [(network.depth, network.width) for network in kept].count((7, 8))
-  assert found['train_loss'] >= 14 and found['accuracy'] <= 4
+  assert found['train_loss'] >= 14 and found['accuracy'] <= 5
 
 
 def test_by_the_training_loss_where_nothing_pays_little_is_accepted():
