@@ -25,6 +25,7 @@ from typing import Any
 import scipy.special
 
 ROUNDING = 2e-7  # Accuracies this near are equal; see egnas_rules.
+# What a decision is sure of, by the metric that pairs are compared by.
 WHAT_OF = {'accuracy': 'of a gain', 'train_loss': 'of a lower training loss'}
 
 
@@ -83,7 +84,7 @@ class Decision:
     what = f'of more than {100 * self.margin:+.2f}' if self.margin else WHAT_OF[self.metric]
     sure = 'certainty unknown' if self.certainty is None else f'{100 * self.certainty:.1f} % sure {what}'
     pairs = f'{self.pairs} pair{"s" if self.pairs > 1 else ""}'
-    gain = f'{100 * self.gain:+.2f} points' + (f' of {100 * self.least:.2f}' if self.least > 0 else '')
+    gain = f'{100 * self.gain:+.2f} points' + (f' ({100 * self.least:.2f} asked)' if self.least > 0 else '')
     return f"{self.phase}: {self.network} {'is kept' if self.accepted else 'is not kept'}, {gain} over {pairs}, {sure}"
 
 

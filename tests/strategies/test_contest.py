@@ -92,5 +92,5 @@ def test_the_line_of_a_decision():
   assert str(decision) == 'kernel: some network is kept, +1.23 points over 4 pairs, 98.7 % sure of a gain'
   assert Decision(**decision.to_json()) == decision
   by_loss = dataclasses.replace(decision, metric='train_loss', least=0.01)
-  assert str(by_loss).endswith('is kept, +1.23 points of 1.00 over 4 pairs, 98.7 % sure of a lower training loss')
+  assert str(by_loss).endswith('is kept, +1.23 points (1.00 asked) over 4 pairs, 98.7 % sure of a lower training loss')
   assert str(Decision('width', 'narrower', -0.001, 2, 0.96, True, margin=-0.005)).endswith('96.0 % sure of more than -0.50')
