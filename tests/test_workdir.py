@@ -10,12 +10,12 @@ import pytest
 from enas_jax import workdir as module
 from enas_jax.config import get_config
 from enas_jax.errors import UserError
-from enas_jax.workdir import Workdir
+from enas_jax.workdir import Workdir, disk_errors
 
 HOLDER = '''
 import sys, time
 from enas_jax.config import get_config
-from enas_jax.workdir import Workdir
+from enas_jax.workdir import Workdir, disk_errors
 with Workdir.open(sys.argv[1], get_config(), data_checksum='d'):
   print('ready', flush=True)
   time.sleep(60)
@@ -159,6 +159,12 @@ def test_full_disk_keeps_the_old_record(tmp_path, monkeypatch):
       workdir.write_json('result.json', {'accuracy': 0.6})
     assert workdir.read_json('result.json') == {'accuracy': 0.5}
     assert not list(tmp_path.glob('*.tmp'))
+
+
+def test_what_is_not_the_disk_s_fault_is_not_called_so(tmp_path):
+  """Python's TimeoutError is an OSError, also where a library's thread raises it."""
+  with pytest.raises(TimeoutError, match='a thread'), disk_errors(tmp_path):
+    raise TimeoutError('a thread')
 
 
 def test_json_records(tmp_path):
