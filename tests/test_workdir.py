@@ -15,7 +15,7 @@ from enas_jax.workdir import Workdir, disk_errors
 HOLDER = '''
 import sys, time
 from enas_jax.config import get_config
-from enas_jax.workdir import Workdir, disk_errors
+from enas_jax.workdir import Workdir
 with Workdir.open(sys.argv[1], get_config(), data_checksum='d'):
   print('ready', flush=True)
   time.sleep(60)
