@@ -25,7 +25,7 @@ OLD_SETTINGS = (
     'egnas.micro_replicates=1', 'training.batch_size=250', 'training.decay=epoch_cosine', 'training.nesterov=false',
     'training.label_smoothing=0.0', 'training.learning_rate=0.05', 'egnas.window=2',
     'egnas.confidence=0.0', 'egnas.decide_by=accuracy', 'egnas.grow=false', 'egnas.growth_gain=0.0', 'egnas.widen=false',
-    'egnas.kernel_walk=false',
+    'egnas.kernel_walk=false', 'egnas.most_replicates=4',
     'egnas.depth_step=1', 'egnas.micro_groups=0', 'control=false',
     'data.augmentation.choice=paper')
 
