@@ -25,6 +25,7 @@ from typing import Any
 import scipy.special
 
 ROUNDING = 2e-7  # Accuracies this near are equal; see egnas_rules.
+KNOWS_ITS_SPREAD = 4  # Pairs; two alike by chance would seem to be sure of what they say.
 # What a decision is sure of, by the metric that pairs are compared by.
 WHAT_OF = {'accuracy': 'of a gain', 'train_loss': 'of a lower training loss'}
 
@@ -116,12 +117,12 @@ def judge(gains: Sequence[float], margin: float, spread: Spread, *, confidence: 
     share: of the error 1 - confidence that this look may make, in (0, 1]; those of all looks sum to 1 at most.
     last: whether this is the last look.
     accuracy: the gains in accuracy, likewise one a pair;
-    least: what their mean must be. Where it is more than two standard errors below, there is no use in more pairs.
+    least: what their mean must be. Where four or more are two standard errors below, there is no use in more pairs.
   """
   sure = certainty(gains, margin, spread)
   missing = least - statistics.fmean(accuracy)
   if sure is not None and sure >= 1 - (1 - confidence) * share and missing <= ROUNDING:
     return Verdict.BETTER
-  error = statistics.stdev(accuracy) / math.sqrt(len(accuracy)) if len(accuracy) > 1 else math.inf
+  error = statistics.stdev(accuracy) / math.sqrt(len(accuracy)) if len(accuracy) >= KNOWS_ITS_SPREAD else math.inf
   hopeless = statistics.fmean(gains) <= margin + ROUNDING or missing > 2 * error + ROUNDING
   return Verdict.NOT if last or hopeless else Verdict.OPEN

@@ -83,7 +83,9 @@ def test_by_another_metric_a_change_must_gain_in_accuracy_what_is_asked():
   assert judge(lower_loss, 0.0, NOTHING, **sure, last=False, accuracy=[0.005, 0.005], least=0.005) is Verdict.BETTER
   assert judge(lower_loss, 0.0, NOTHING, **sure, last=False, accuracy=[0.01, -0.02]) is Verdict.OPEN
   assert judge(lower_loss, 0.0, NOTHING, **sure, last=True, accuracy=[0.008, 0.0], least=0.005) is Verdict.NOT
-  assert judge(lower_loss, 0.0, NOTHING, **sure, last=False, accuracy=[0.004, 0.0035], least=0.005) is Verdict.NOT
+  few, low = [0.004, 0.0035], [0.004, 0.0035, 0.003, 0.004]
+  assert judge(lower_loss, 0.0, NOTHING, **sure, last=False, accuracy=few, least=0.005) is Verdict.OPEN
+  assert judge(2 * lower_loss, 0.0, NOTHING, **sure, last=False, accuracy=low, least=0.005) is Verdict.NOT
   assert judge([-0.1, 0.1], 0.0, NOTHING, **sure, last=False, accuracy=[0.2, 0.3]) is Verdict.NOT
 
 
