@@ -54,6 +54,11 @@ class Context:
     count = self.settings.pairs(look)
     return tuple(Request(network, schedule, r, phase) for network in (candidate, kept) for r in range(count))
 
+  def walk_pairs(self, candidate: ChainArchitecture, state: EgnasState, schedule: Schedule) -> tuple[Request, ...]:
+    """Returns `pairs` with the kept network; before there is one, the candidate's replicates alone."""
+    pairs = self.pairs(candidate, state.kept or candidate, schedule, state.look, state.phase)
+    return pairs if state.kept else pairs[:len(pairs) // 2]
+
   def compare(self, state: EgnasState, candidate: ChainArchitecture, evaluations: Sequence[Evaluation],
               margin: float = 0.0, least: float = 0.0) -> Decided:
     """Decides by the answers to `pairs`: the gain that is to be sure of exceeds `margin`, that in accuracy is `least` or more.
@@ -116,9 +121,7 @@ class _KernelWalk:
     candidate = self._candidate(state)
     if not self.context.allows(candidate):
       return ()
-    schedule = self.context.schedules.of_macro(candidate)
-    pairs = self.context.pairs(candidate, state.kept or candidate, schedule, state.look, 'kernels')
-    return pairs if state.kept else pairs[:len(pairs) // 2]
+    return self.context.walk_pairs(candidate, state, self.context.schedules.of_macro(candidate))
 
   def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> Decided:
     if state.kept is None:
@@ -153,8 +156,7 @@ class _DepthWalk:
       return ()
     if not settings.confidence:
       return (Request(candidate, self._schedule(candidate), phase='depth'),)
-    pairs = self.context.pairs(candidate, state.kept or candidate, self._schedule(candidate), state.look, 'depth')
-    return pairs if state.kept else pairs[:len(pairs) // 2]
+    return self.context.walk_pairs(candidate, state, self._schedule(candidate))
 
   def decide(self, state: EgnasState, evaluations: Sequence[Evaluation]) -> Decided:
     settings, candidate = self.context.settings, evaluations[0]
