@@ -6,8 +6,11 @@ import traceback
 class UserError(ValueError):
   """Bad input. The message is one line that names the value, the limit and the way out.
 
-  The command line prints it without a traceback and exits with code 2.
+  The command line prints it without a traceback and exits with code 2. Values in it may have had line breaks.
   """
+
+  def __init__(self, message: object = ''):
+    super().__init__(' '.join(str(message).split()))
 
 
 class Stopped(Exception):

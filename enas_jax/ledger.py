@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from enas_jax.errors import UserError
-from enas_jax.types import Architecture, Evaluation, Request, Schedule
-from enas_jax.workdir import disk_errors, sync_folder
+from enas_jax.types import Architecture, Evaluation, Request, Schedule, impossible
+from enas_jax.workdir import disk_errors, parse_json, sync_folder
 
 
 class Ledger:
@@ -105,17 +105,17 @@ class Ledger:
     sound = len(data) - len(torn)
     for number, line in enumerate(lines, 1):
       try:
-        record = json.loads(line, parse_constant=_refuse)
+        record = parse_json(line)
       except ValueError as error:
         if number == len(lines) and not torn:
           return sound - len(line) - 1
         raise self._damage(number, error) from error
       try:
         request = _request(record['request'], read_architecture)
-        evaluation = Evaluation.from_json(record['evaluation'])
+        evaluation = _evaluation(record['evaluation'])
         if request.key != record['key']:
           raise ValueError(f"key {record['key']} is not its request's {request.key}, maybe of another version of enas_jax")
-      except (AttributeError, KeyError, TypeError, ValueError) as error:
+      except (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise self._damage(number, error) from error
       self._entries[request.key] = (request, evaluation)
     return sound
@@ -134,5 +134,10 @@ def _request(record: Mapping[str, Any], read_architecture: Callable[[Mapping[str
       phase=record['phase'])
 
 
-def _refuse(token: str) -> None:
-  raise ValueError(f'{token} is not JSON')
+def _evaluation(record: Mapping[str, Any]) -> Evaluation:
+  evaluation = Evaluation.from_json(record)
+  if not isinstance(evaluation.reason, str) or not (evaluation.reason or 'accuracy' in evaluation.metrics):
+    raise ValueError('it has neither an accuracy nor a reason why it failed')
+  if reason := impossible(evaluation):
+    raise ValueError(reason)
+  return evaluation

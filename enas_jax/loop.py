@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from enas_jax.errors import Stopped, UserError
 from enas_jax.registry import file_of
-from enas_jax.types import Evaluation, Request
+from enas_jax.types import Evaluation, Request, impossible
 
 if TYPE_CHECKING:
   from enas_jax.estimators.base import Estimator
@@ -111,6 +111,8 @@ def _estimated(estimator: Estimator, requests: Sequence[Request]) -> Iterator[tu
         if evaluation.ok and 'accuracy' not in evaluation.metrics:
           raise UserError(f"{_named(estimator)}.estimate gave {evaluation!r}; give the metric 'accuracy', or a reason why it "
                           'failed')
+        if reason := impossible(evaluation):
+          evaluation = Evaluation(reason=evaluation.reason or reason)
         yield index, evaluation
       case _:
         raise UserError(f'{_named(estimator)}.estimate gave {answer!r}; yield (index of the request, Evaluation) for each')

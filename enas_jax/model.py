@@ -4,7 +4,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,11 +22,12 @@ from enas_jax.networks import build
 from enas_jax.registry import call
 from enas_jax.spaces import SPACES
 from enas_jax.types import Architecture, Task
-from enas_jax.workdir import sync_folder
+from enas_jax.workdir import parse_json, sync_folder
 
 BATCH = 500  # Images predicted at once.
 FORMAT = 1
 CHECKSUM_DIGITS = 16
+WEIGHTS = re.compile(rf'weights-[0-9a-f]{{{CHECKSUM_DIGITS}}}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +111,7 @@ def load(folder: str | pathlib.Path) -> Model:
   folder = pathlib.Path(folder)
   file = folder / 'model.json'
   try:
-    record = json.loads(file.read_bytes())
+    record = parse_json(file.read_bytes())
   except FileNotFoundError:
     raise UserError(f'{folder} holds no trained network (model.json); finish the run first') from None
   except OSError as error:
@@ -117,18 +120,16 @@ def load(folder: str | pathlib.Path) -> Model:
     raise UserError(f'{file} is damaged ({error}); run the same command again') from error
   if not isinstance(record, dict) or record.get('format') != FORMAT:
     found = record.get('format') if isinstance(record, dict) else record
-    raise UserError(f'{file}: format {found!r} is not {FORMAT}; use the version that wrote it')
+    raise UserError(f'{file}: format {str(found)[:80]!r} is not {FORMAT}; use the version that wrote it')
   try:
-    architecture = read_architecture(record['architecture'])
-    height, width, channels = record['image_shape']
-    class_names = tuple(record['class_names'])
-    task = Task((height, width, channels), len(class_names))
-    mean, std = (np.asarray(record[name], np.float32) for name in ('mean', 'std'))
-    weights = (folder / record['weights']).absolute()
+    architecture, task, mean, std, class_names = _described(record)
+    if not WEIGHTS.fullmatch(record['weights']):
+      raise ValueError(f"weights {record['weights']!r}")
   except UserError as error:
     raise UserError(f'{file}: {error}') from error
-  except (KeyError, TypeError, ValueError) as error:
+  except (LookupError, OverflowError, TypeError, ValueError) as error:
     raise UserError(f'{file} is damaged ({type(error).__name__}: {error}); run the same command again') from error
+  weights = (folder / record['weights']).absolute()
   if weights.name != f'weights-{checksum(weights)[:CHECKSUM_DIGITS]}':
     raise UserError(f'{weights} is missing or damaged; run the same command again')
   graph, state = nnx.split(nnx.eval_shape(lambda: build(architecture, task=task, key=jax.random.key(0))))
@@ -140,6 +141,26 @@ def load(folder: str | pathlib.Path) -> Model:
   network = nnx.merge(graph, state)
   network.eval()
   return Model(architecture, network, task, mean, std, class_names)
+
+
+def _described(record: Mapping[str, Any]) -> tuple[Architecture, Task, np.ndarray, np.ndarray, tuple[str, ...]]:
+  """Returns what a model.json says of its network: architecture, task, mean, deviation and names of the classes.
+
+  Raises UserError, LookupError, OverflowError, TypeError or ValueError for what cannot be.
+  """
+  architecture = read_architecture(record['architecture'])
+  image_shape, class_names = record['image_shape'], record['class_names']
+  mean, std = (np.asarray(record[name], np.float32) for name in ('mean', 'std'))
+  match image_shape, class_names:
+    case [int(height), int(width), int(channels)], [str(), str(), *_] if min(image_shape) > 0:
+      pass
+    case _:
+      raise ValueError(f'image_shape {image_shape}, class_names {class_names}')
+  if mean.shape != (channels,) or std.shape != (channels,) or not np.isfinite([mean, std]).all() or not (std > 0).all():
+    raise ValueError(f'mean {mean.tolist()}, std {std.tolist()} of {channels} channels')
+  if not all(isinstance(name, str) for name in class_names):
+    raise ValueError(f'class_names {class_names}')
+  return architecture, Task((height, width, channels), len(class_names)), mean, std, tuple(class_names)
 
 
 def _shapes(arrays: Any) -> Any:

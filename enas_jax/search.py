@@ -171,7 +171,7 @@ def explore(strategy: Strategy, estimator: Estimator, run: Run, config: ConfigDi
       for decision in decisions[told:]:
         run.progress.note(str(decision))
       told = len(decisions)
-    run.workdir.write_json('controller.json', {'evaluations': len(run.ledger), 'state': strategy.to_json(state)})
+    run.workdir.write_sealed('controller.json', {'evaluations': len(run.ledger), 'state': strategy.to_json(state)})
     run.progress.describe(strategy.describe(state))
 
   def cut(requests: Sequence[Request], new: Sequence[Request], state: Any) -> bool:
@@ -193,7 +193,7 @@ def _restore(strategy: Strategy, run: Run, seed: int) -> Any:
 
   A state that has seen more than the ledger holds, as after a torn line, is not sound.
   """
-  record = run.workdir.read_json('controller.json', damaged=run.progress.note)
+  record = run.workdir.read_sealed('controller.json', damaged=run.progress.note)
   try:
     if record is not None and record['evaluations'] <= len(run.ledger):
       return strategy.from_json(record['state'])

@@ -4,7 +4,6 @@
 """
 from __future__ import annotations
 
-import json
 import math
 import pathlib
 import time
@@ -31,7 +30,9 @@ from enas_jax.training.memory import shortage
 from enas_jax.training.single import SingleTraining, single_training
 from enas_jax.training.state import Snapshot
 from enas_jax.types import Architecture, Request, Schedule, Task
-from enas_jax.workdir import Folder, Workdir
+from enas_jax.workdir import Folder, Workdir, parse_json
+
+SHOWN = ('test_accuracy', 'params', 'macs')  # Of a result: it is damaged without.
 
 
 def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, folder: Folder, progress: Progress, *,
@@ -145,6 +146,9 @@ def finished(folder: Folder, progress: Progress) -> dict[str, Any] | None:
   result = folder.read_json('result.json', damaged=progress.note)
   if result is None:
     return None
+  if not isinstance(result, dict) or not all(isinstance(result.get(name), (int, float)) for name in SHOWN):
+    progress.note(f'{folder.path}/result.json is damaged (not with {", ".join(SHOWN)}) and is made again')
+    return None
   try:
     load(folder.path)
   except UserError as error:
@@ -195,7 +199,7 @@ def main(values: flags.FlagValues) -> None:
 
 def _read(path: pathlib.Path) -> Architecture:
   try:
-    return read_architecture(json.loads(path.read_text()))
+    return read_architecture(parse_json(path.read_bytes()))
   except OSError as error:
     raise UserError(f'--architecture={path} cannot be read ({error.strerror}); give a JSON file') from error
   except ValueError as error:

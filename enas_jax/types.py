@@ -7,6 +7,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -35,6 +37,10 @@ class HasSummary(Protocol):
 
 
 A = TypeVar('A', bound=Architecture)
+# Words of metrics that measure an amount: one below 0 is a mark for what was not measured, which would win as the least.
+AMOUNTS = frozenset((
+    'params', 'parameters', 'weights', 'macs', 'flops', 'latency', 'energy', 'power', 'memory', 'bytes', 'size', 'time',
+    'seconds'))
 DECAYS = ('cosine', 'linear', 'epoch_cosine')
 
 
@@ -215,6 +221,23 @@ class Evaluation:
   @classmethod
   def from_json(cls, record: Mapping[str, Any]) -> Evaluation:
     return cls(**{**record, 'curve': tuple(record['curve'])})
+
+
+def is_amount(metric: str) -> bool:
+  """Returns whether a metric cannot be below 0, by the words of its name: 'latency_ms/raspi4' and 'train_seconds' cannot."""
+  return not AMOUNTS.isdisjoint(re.split(r'[^a-z]+', metric.lower()))
+
+
+def impossible(evaluation: Evaluation) -> str:
+  """Returns why no measurement can have given an evaluation, one line that names the first such number; '' where it can."""
+  costs = {name: getattr(evaluation, name) for name in ('train_macs', 'seconds', 'compile_seconds')}
+  curve = {f'{epoch + 1} of the curve': value for epoch, value in enumerate(evaluation.curve)}
+  for name, value in {**evaluation.metrics, **costs, **curve}.items():
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+      return f'value {name} is {value!r}, no finite number of Python'
+    if value < 0 and is_amount(name):
+      return f'value {name} is {value!r}, below 0'
+  return ''
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -35,6 +36,9 @@ LATER_SETTINGS = {
     **{f'egnas.{name}': value for name, value in (
         ('confidence', 0.0), ('most_replicates', 4), ('grow', False), ('widen', False), ('depth_step', 1),
         ('micro_groups', 0), ('decide_by', 'accuracy'), ('growth_gain', 0.0), ('kernel_walk', False))}}
+
+
+SEAL = 'sha256'
 
 
 class Folder:
@@ -85,7 +89,7 @@ class Folder:
     """
     file = self.path / name
     try:
-      return json.loads(file.read_bytes())
+      return parse_json(file.read_bytes())
     except FileNotFoundError:
       return None
     except OSError as error:
@@ -95,6 +99,20 @@ class Folder:
         raise UserError(f'{file} is damaged ({error}); restore it or choose another --workdir') from error
       damaged(f'{file} is damaged ({error}) and is made again')
       return None
+
+  def write_sealed(self, name: str, record: Mapping[str, Any]) -> None:
+    """As `write_json`, of a record for programs alone, with a checksum of it."""
+    self.write_json(name, {**record, SEAL: _seal(record)})
+
+  def read_sealed(self, name: str, *, damaged: Callable[[str], None]) -> Any:
+    """What `write_sealed` wrote; None where there is no file, it has no checksum, or, as `damaged` is told, another one."""
+    record = self.read_json(name, damaged=damaged)
+    if not isinstance(record, dict) or SEAL not in record:  # As earlier versions wrote it.
+      return None
+    if record.pop(SEAL) != _seal(record):
+      damaged(f'{self.path / name} is damaged (its checksum is another) and is made again')
+      return None
+    return record
 
 
 class Workdir(Folder):
@@ -190,6 +208,23 @@ def disk_errors(path: Path) -> Iterator[None]:
     else:
       text = f'is not readable and writable ({reason}); choose another --workdir'
     raise UserError(f'workdir {path} {text}') from error
+
+
+def parse_json(data: bytes | str) -> Any:
+  """Reads JSON that anyone may have written. Raises ValueError where it is none, which NaN and infinities are not."""
+  try:
+    return json.loads(data, parse_constant=_refuse)
+  except RecursionError as error:
+    raise ValueError('it is nested too deep') from error
+
+
+def _refuse(token: str) -> None:
+  raise ValueError(f'{token} is not JSON')
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+  plain = json.loads(json.dumps(record))  # As it will be read back, whose names are all text.
+  return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def sync_folder(path: Path) -> None:

@@ -90,3 +90,37 @@ def test_a_strategy_that_asks_for_nothing(user_error):
 
   with user_error('Silent asks for nothing and is not done; let `done` be True then'):
     loop.drive(Silent(), estimator(), None, loop.InMemory())
+
+
+@pytest.mark.parametrize(('changes', 'reason'), [
+    ({'metrics': {'accuracy': 0.5, 'latency_ms/x': float('inf')}}, 'value latency_ms/x is inf, no finite number of Python'),
+    ({'metrics': {'accuracy': float('nan')}}, 'value accuracy is nan, no finite number'),
+    ({'metrics': {'accuracy': 0.5, 'latency_ms/x': -1.0}}, 'value latency_ms/x is -1.0, below 0'),
+    ({'metrics': {'accuracy': 0.5, 'params': '7'}}, "value params is '7', no finite number"),
+    ({'seconds': float('inf')}, 'value seconds is inf'),
+    ({'train_macs': -1.0}, 'value train_macs is -1.0, below 0'),
+    ({'curve': (0.5, float('nan'))}, 'value 2 of the curve is nan'),
+])
+def test_what_cannot_have_been_measured_is_a_failure(random, changes, reason):
+  """From any estimator: one candidate's value is impossible, the others decide."""
+  class Impossible(TableEstimator):
+    def estimate(self, requests):
+      for index, evaluation in super().estimate(requests):
+        yield index, dataclasses.replace(evaluation, **changes) if self.queries == 3 else evaluation
+
+  answers = loop.InMemory()
+  state = loop.drive(random, Impossible(tables.load('nasbench201'), 'cifar10'), random.init(0), answers)
+  (bad,) = [request for request, evaluation in answers.items() if not evaluation.ok]
+  assert reason in answers[bad].reason and list(answers).index(bad) == 2
+  assert random.best(state) == max(answers, key=lambda request: answers[request].accuracy).architecture != bad.architecture
+
+
+def test_a_score_may_be_below_0(random):
+  class Score(TableEstimator):
+    def estimate(self, requests):
+      for index, evaluation in super().estimate(requests):
+        yield index, dataclasses.replace(evaluation, metrics={'accuracy': -evaluation.accuracy})
+
+  answers = loop.InMemory()
+  loop.drive(random, Score(tables.load('nasbench201'), 'cifar10'), random.init(0), answers)
+  assert all(evaluation.ok for evaluation in answers.values())

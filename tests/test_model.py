@@ -184,11 +184,11 @@ def test_another_format(folder, content, user_error):
     ({'mean': ['a']}, 'damaged'),
     ({'weights': 5}, 'damaged'),
     ({'weights': 'weights-0123456789abcdef'}, 'missing or damaged'),
-    ({'weights': '..'}, 'missing or damaged'),
+    ({'weights': '..'}, 'damaged'),
     ({'architecture': {**ARCHITECTURE.to_json(), 'width': 3}}, 'another network'),
     ({'architecture': {**ARCHITECTURE.to_json(), 'operations': '0100', 'kernels': '3533'}}, 'another network'),
     ({'class_names': ['ant', 'bee']}, 'another network'),
-    ({'image_shape': [8, 7, 1]}, 'another network'),
+    ({'image_shape': [8, 7, 1]}, 'of 1 channels'),
 ])
 def test_a_record_that_does_not_fit(folder, fields, part, user_error, capfd):
   change(folder, **fields)

@@ -78,8 +78,8 @@ def _run(jobs: Sequence[Job], benchmark: Benchmark, config: ConfigDict, workdir:
   """Every trial's record, from its file or computed now and filed."""
   with disk_errors(workdir.path):
     (workdir.path / 'trials').mkdir(exist_ok=True)
-  stored = {job: workdir.read_json(_file(*job), damaged=progress.note) for job in jobs}
-  known = {job: record for job, record in stored.items() if isinstance(record, dict) and set(record) == FIELDS}
+  stored = {job: workdir.read_sealed(_file(*job), damaged=progress.note) for job in jobs}
+  known = {job: record for job, record in stored.items() if record is not None and set(record) == FIELDS}
   missing = [job for job in jobs if job not in known]
   progress.note(f'{len(missing)} trials to run, {len(known)} are there')
   if not missing:
@@ -89,7 +89,7 @@ def _run(jobs: Sequence[Job], benchmark: Benchmark, config: ConfigDict, workdir:
     with contextlib.closing(run_all(missing, benchmark, config, processes=processes, plugins=plugins)) as records:
       for count, (job, record) in enumerate(records, 1):
         known[job] = record
-        workdir.write_json(_file(*job), record)
+        workdir.write_sealed(_file(*job), record)
         progress.note(f"{job[0]}, seed {job[1]}: {record['seconds']:.2f} s, {count} of {len(missing)}")
         if should_stop():
           raise Stopped

@@ -21,7 +21,8 @@ class Estimator(Protocol):
   def estimate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Evaluation]]:
     """Yields (index into requests, evaluation) as soon as each is known, in any order.
 
-    A candidate that cannot be evaluated yields a failed evaluation with its reason; it never raises for one.
+    A candidate that cannot be evaluated yields a failed evaluation with its reason; it never raises for one. One with a number
+    that is not finite, or an amount below 0 (`types.is_amount`), is taken as failed.
     """
 
   def predict_macs(self, request: Request) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 
 from enas_jax.errors import UserError
 from enas_jax.spaces.base import SearchSpace
-from enas_jax.types import A
+from enas_jax.types import A, is_amount
 
 SPLITS = ('valid', 'test')
 ACCURACY = re.compile(r'([^/]+)/(valid|test)/([1-9][0-9]*)', re.ASCII)  # A column of accuracies: data set, split, epochs.
@@ -40,7 +40,8 @@ class Table(Generic[A]):
     columns: by name, [N] each; NaN if nothing was measured.
 
   Raises:
-    UserError: there is no row or no column, lengths differ, a key stands twice, or an accuracy is outside [0, 1].
+    UserError: there is no row or no column, lengths differ, a key stands twice, an accuracy is outside [0, 1], a value is
+      infinite, or an amount (`types.is_amount`) is below 0.
   """
 
   name: str
@@ -60,9 +61,18 @@ class Table(Generic[A]):
       text = self.text(int(self._order[twice[0] + 1]))
       raise UserError(f'table {self.name}: architecture {text} stands twice; give each once')
     for name, values in self.columns.items():
-      if ACCURACY.fullmatch(name) and not np.all(np.isnan(values) | ((values >= 0) & (values <= 1))):
-        worst = values[np.nanargmax(np.abs(values - 0.5))]
-        raise UserError(f'table {self.name}: {name} holds {worst:g}, which is outside [0, 1]; give accuracies as fractions')
+      self._check(name, values)
+
+  def _check(self, name: str, values: np.ndarray) -> None:
+    """Raises UserError where a column holds what cannot have been measured. NaN says that nothing was."""
+    is_accuracy = ACCURACY.fullmatch(name)
+    least = 0 if is_accuracy or is_amount(name.partition('/')[2]) else -np.inf
+    bad = np.isinf(values) | (values < least) | (values > (1 if is_accuracy else np.inf))
+    if bad.any():
+      row = int(np.argmax(bad))
+      known = 'outside [0, 1]; give accuracies as fractions, and' if is_accuracy else 'impossible; give'
+      raise UserError(f'table {self.name}, row {row + 1} ({self.text(row)}): {name} is {values[row]:g}, which is {known} NaN '
+                      'or an empty field for what was not measured')
 
   def __len__(self) -> int:
     return len(self.keys)

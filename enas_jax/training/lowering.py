@@ -31,14 +31,24 @@ def choose(asked: str, known: Sequence[str], cache: pathlib.Path, trial: Callabl
   device = jax.local_devices()[0]
   if device.platform in KNOWN:
     return KNOWN[device.platform]
-  try:
-    found = json.loads(cache.read_text())
-  except (FileNotFoundError, ValueError):  # None yet, or cut short by a crash: tried again.
-    found = {}
+  found = _read(cache, known)
   if device.device_kind not in found:
     found[device.device_kind] = dict(trial())
     part = cache.with_suffix('.part')
     part.write_text(json.dumps(found))
     part.rename(cache)
   seconds = found[device.device_kind]
-  return min(seconds, key=seconds.get)
+  return min(seconds, key=lambda form: seconds[form])
+
+
+def _read(cache: pathlib.Path, known: Sequence[str]) -> dict[str, dict[str, float]]:
+  """Returns what trials found, by kind of device; nothing where the file is absent or damaged: it is tried again."""
+  try:
+    found = json.loads(cache.read_text())
+  except (FileNotFoundError, RecursionError, ValueError):
+    return {}
+  if not isinstance(found, dict):
+    return {}
+  return {kind: seconds for kind, seconds in found.items()
+          if isinstance(seconds, dict) and seconds and set(seconds) <= set(known)
+          and all(isinstance(value, float) for value in seconds.values())}

@@ -92,10 +92,22 @@ def test_names_that_the_table_lacks(user_error):
     ({'a/valid/1': [0.5] * 4}, TEXTS, 'a/valid/1 has shape [4], not [5]'),
     ({'a/valid/1': [[0.5]] * 5}, TEXTS, 'a/valid/1 has shape [5, 1], not [5]'),
     ({'a/valid/1': [0.5] * 6}, (*TEXTS, '11111111'), 'architecture 11111111 stands twice; give each once'),
-    ({'a/valid/1': [94.37, 0.5, 0.5, 0.5, 0.5]}, TEXTS, 'a/valid/1 holds 94.37, which is outside [0, 1]; give accur'),
-    ({'a/test/9': [0.5, -0.1, 0.5, 0.5, 0.5]}, TEXTS, 'a/test/9 holds -0.1, which is outside [0, 1]'),
-    ({'a/test/9': [0.5, 0.5, np.inf, 0.5, np.nan]}, TEXTS, 'a/test/9 holds inf, which is outside [0, 1]'),
+    ({'a/valid/1': [94.37, 0.5, 0.5, 0.5, 0.5]}, TEXTS, 'row 1 (22212202): a/valid/1 is 94.37, which is outside [0, 1]; '),
+    ({'a/test/9': [0.5, -0.1, 0.5, 0.5, 0.5]}, TEXTS, 'row 2 (00000000): a/test/9 is -0.1, which is outside [0, 1]'),
+    ({'a/test/9': [0.5, 0.5, np.inf, 0.5, np.nan]}, TEXTS, 'row 3 (11111111): a/test/9 is inf, which is outside [0, 1]'),
 ])
 def test_no_table(user_error, columns, texts, message):
-  with user_error('table mine: ', message):
+  with user_error('table mine', message):
     make(columns, texts)
+
+
+@pytest.mark.parametrize('name', [*COLUMNS, 'a/energy_mj/fpga', 'a/anything'])
+@pytest.mark.parametrize('value', [np.inf, -np.inf, -1.0])
+def test_what_cannot_have_been_measured(user_error, name, value):
+  """A mark such as -1 for what was not measured would be the least latency of all."""
+  columns = {**COLUMNS, name: [np.nan, 0.5, value, 0.5, 0.5]}
+  if value == -1 and name in ('a/anything', 'cifar10/valid/best', 'cifar10/valid/012', 'cifar10/test_std'):
+    make(columns)  # Which may be below 0, as far as anyone knows.
+  else:
+    with user_error(f'table mine, row 3 (11111111): {name} is {value:g}, which is', 'NaN or an empty field for what was not'):
+      make(columns)

@@ -199,7 +199,7 @@ def test_arrays_that_are_no_table(path, user_error, members, message):
     ('architecture,a/valid/1\n00000000,.5\n0000001,.5\n', 'row 2: nasbench_macro: 7 operations; give 8'),
     ('architecture,a/valid/1\n00000000,.5\n|none~0|,.5\n', "row 2: nasbench_macro: '|none~0|' is not one digit a layer"),
     ('architecture,a/valid/1\n00000000,.5\n00000000,.5\n', 'architecture 00000000 stands twice'),
-    ('architecture,a/valid/1\n00000000,94.37\n', 'a/valid/1 holds 94.37, which is outside [0, 1]; give accuracies as fr'),
+    ('architecture,a/valid/1\n00000000,94.37\n', 'row 1 (00000000): a/valid/1 is 94.37, which is outside [0, 1]; give'),
     ('architecture\n00000000\n', '1 rows and 0 columns'),
 ])
 def test_csv_that_is_no_table(path, user_error, text, message):
