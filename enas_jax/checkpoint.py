@@ -26,18 +26,19 @@ class Checkpoints:
   known before it is read.
 
   Args:
-    folder: inside the work folder; made if absent. Damaged checkpoints in it are removed.
+    folder: inside the work folder; made if absent. Damaged checkpoints in it are removed, and those of another training.
+    owner: the training, as one word.
     note: told, in one line, of each that was removed.
 
   Raises:
     UserError: the disk is full, or the folder cannot be written.
   """
 
-  def __init__(self, folder: pathlib.Path, note: Callable[[str], None]):
-    self._folder = folder.absolute()
+  def __init__(self, folder: pathlib.Path, owner: str, note: Callable[[str], None]):
+    self._folder, self._owner = folder.absolute(), owner
     with disk_errors(self._folder.parent):
       self._folder.mkdir(parents=True, exist_ok=True)
-      self._remove_damaged(note)
+      self._remove_foreign(note)
       self._manager = ocp.CheckpointManager(
           self._folder, options=ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False))
 
@@ -48,7 +49,7 @@ class Checkpoints:
       self._manager.save(step, args=ocp.args.Composite(arrays=ocp.args.StandardSave(leaves), record=ocp.args.JsonSave(record)))
       file = self._checksum_file(step)
       part = file.with_suffix('.part')
-      part.write_text(checksum(self._folder / str(step)))
+      part.write_text(f'{checksum(self._folder / str(step))} {self._owner}')
       part.rename(file)
       for old in self._folder.glob('*.sha256'):
         if int(old.stem) not in self._manager.all_steps():
@@ -72,15 +73,20 @@ class Checkpoints:
   def _checksum_file(self, step: int) -> pathlib.Path:
     return self._folder / f'{step}.sha256'
 
-  def _remove_damaged(self, note: Callable[[str], None]) -> None:
-    """Before Orbax sees them: it would log its own view of them."""
+  def _remove_foreign(self, note: Callable[[str], None]) -> None:
+    """Removes what is damaged or another training's before Orbax sees it: it would log its own view."""
     for path in self._folder.glob('*.orbax-checkpoint-tmp'):  # A crash while writing.
       shutil.rmtree(path)
     for step in sorted(int(path.name) for path in self._folder.glob('*') if path.is_dir() and path.name.isdigit()):
       file, path = self._checksum_file(step), self._folder / str(step)
-      if not file.exists() or file.read_bytes() != checksum(path).encode():
+      found, _, owner = (file.read_bytes() if file.exists() else b'').partition(b' ')
+      if found != checksum(path).encode():
         note(f'checkpoint {path} is cut short or altered; going back to before it')
-        shutil.rmtree(path)
+      elif owner != self._owner.encode():
+        note(f'checkpoint {path} is of another network or schedule, or of an earlier version; the training starts anew')
+      else:
+        continue
+      shutil.rmtree(path)
 
 
 @contextlib.contextmanager

@@ -58,7 +58,7 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, folder
   folder.write_json('architecture.json', architecture.to_json())
   if reason := shortage(network.memory_bytes, int(config.memory_limit_gb * 1e9) or None):
     raise UserError(f'final training is out of memory: {reason}; {_elsewhere(folder, "batch_size")}')
-  with Checkpoints(folder.path / 'checkpoints', progress.note) as checkpoints:
+  with Checkpoints(folder.path / 'checkpoints', request.key, progress.note) as checkpoints:
     state, record = _restore(checkpoints, network)
     started -= record['seconds']
     for snapshot, epoch in network.train(seed=config.seed, start=state, score=every_epoch, should_stop=should_stop):

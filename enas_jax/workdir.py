@@ -16,28 +16,19 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from enas_jax import machine
+from enas_jax import machine, resume
 from enas_jax.errors import UserError
 from enas_jax.fields import flatten
-from enas_jax.types import LATER_FIELDS
 
 PACKAGES = ('enas_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
-SHOWN_DIFFERENCES = 5
-# Settings that the folder of an earlier version lacks, at the value that does what was done then.
-LATER_SETTINGS = {
-    **{f'training.{name}': value for name, value in LATER_FIELDS.items() if name != 'stop_epoch'}, 'budget.seconds': None,
-    'limits.params': 0, 'limits.macs': 0, 'control': False, 'data.augmentation.choice': 'paper',
-    **{f'egnas.{name}': value for name, value in (
-        ('confidence', 0.0), ('most_replicates', 4), ('grow', False), ('widen', False), ('depth_step', 1),
-        ('micro_groups', 0), ('decide_by', 'accuracy'), ('growth_gain', 0.0), ('kernel_walk', False))}}
-
-
+ENDS = ('result.json', 'control/result.json')  # What says that a run has come to its end.
 SEAL = 'sha256'
 
 
@@ -121,7 +112,7 @@ class Workdir(Folder):
   Attributes:
     path: the folder.
     ledger: path of the ledger; the file need not exist.
-    notice: one line for the user about versions or hardware that changed since the first run; empty if none did.
+    notice: one line for the user about what changed since the first run and may; empty if nothing did.
   """
 
   def __init__(self, path: Path, lock: int):
@@ -133,12 +124,15 @@ class Workdir(Folder):
 
   @classmethod
   def open(cls, path: str | Path, config: ConfigDict, *, data_checksum: str) -> Workdir:
-    """Creates the folder, or resumes it if it was started with the same settings on the same data.
+    """Creates the folder, or resumes it if it was started with the same settings (resume.py) on the same data.
 
     Raises:
-      UserError: it is not a usable folder, in use, full, or belongs to other settings or data.
+      UserError: it is not a usable folder, in use, full, in the images' folder, or belongs to other settings or data.
     """
     path = Path(path).expanduser()
+    kind, _, images = config.get('data', {}).get('name', '').partition(':')
+    if kind == 'folder' and path.resolve().is_relative_to(Path(images).expanduser().resolve()):
+      raise UserError(f'workdir {path} is in the folder of the images, where it would be read as some; choose another --workdir')
     record = _record(config, data_checksum)
     with disk_errors(path):
       path.mkdir(parents=True, exist_ok=True)
@@ -171,20 +165,24 @@ class Workdir(Folder):
       self.write_json('config.json', now)
       self._is_new = True
       return
-    if not isinstance(stored, dict) or not now.keys() <= stored.keys():
-      raise UserError(f'{self.path}/config.json was not written by enas_jax; choose another --workdir')
-    known = {**LATER_SETTINGS, **flatten(stored['config'])}
-    if differences := _differences(known, now['config'], '{}: stored {}, now {}'):
-      shown, more = differences[:SHOWN_DIFFERENCES], len(differences) - SHOWN_DIFFERENCES
-      text = '; '.join(shown) + (f'; and {more} more' if more > 0 else '')
-      raise UserError(f'workdir {self.path} has another config ({text}); choose another --workdir or the stored values')
-    if stored['data_checksum'] != now['data_checksum']:
-      raise UserError(
-          f'workdir {self.path} was started on other data (checksum stored {stored["data_checksum"]}, '
-          f'now {now["data_checksum"]}); choose another --workdir or the data it was started on')
-    changes = [c for part in ('versions', 'hardware') for c in _differences(stored[part], now[part], '{} was {}, is {}')]
-    if changes:
-      self.notice = f'since the first run {", ".join(changes)}: results can differ in the last digits'
+    resumed = resume.check(stored, now, str(self.path))
+    self.notice = resumed.notice
+    if resumed.grown:
+      self._grow({**stored, 'format': now['format'], 'config': now['config']}, resumed.grown)
+
+  def _grow(self, record: Mapping[str, Any], grown: Sequence[str]) -> None:
+    """Opens a run again that may do more: its end is put aside, and a strategy's state, which hangs on the budget, is made anew.
+
+    The settings are the last to change: until then the same command does this again.
+    """
+    aside = f'before-{time.strftime("%Y%m%d-%H%M%S")}'
+    with disk_errors(self.path):
+      for name in ENDS:
+        if (end := self.path / name).exists():
+          end.rename(end.with_name(f'result-{aside}.json'))
+      (self.path / 'controller.json').unlink(missing_ok=True)
+    self.write_json('config.json', record)
+    self.notice = '; '.join(filter(None, (f'{", ".join(grown)}: the run goes on', self.notice)))
 
   def _forget(self) -> None:
     """Takes the settings back where a first run was refused before it had anything to keep, so that mended ones may follow."""
@@ -262,6 +260,7 @@ def _record(config: ConfigDict, data_checksum: str) -> dict[str, Any]:
       raise UserError(
           f'--config.{field}={value!r} cannot be stored; give finite numbers, text, booleans or tuples of them') from None
   return {
+      'format': resume.FORMAT,
       'config': json.loads(json.dumps(settings)),  # As it will be read back: lists instead of tuples.
       'data_checksum': data_checksum,
       'versions': {**{name: _version(name) for name in PACKAGES}, 'python': platform.python_version()},
@@ -275,10 +274,3 @@ def _version(package: str) -> str:
     return importlib.metadata.version(package)
   except importlib.metadata.PackageNotFoundError:
     return 'not installed'
-
-
-def _differences(stored: Mapping[str, Any], now: Mapping[str, Any], template: str) -> list[str]:
-  stored, now = flatten(stored), flatten(now)
-  fields = sorted(stored.keys() | now.keys())
-  texts = [{field: json.dumps(record[field]) if field in record else 'absent' for field in fields} for record in (stored, now)]
-  return [template.format(field, *(t[field] for t in texts)) for field in fields if texts[0][field] != texts[1][field]]

@@ -32,7 +32,7 @@ def same(one, other):
 @pytest.fixture(scope='module')
 def three_saved(tmp_path_factory):
   folder = tmp_path_factory.mktemp('workdir') / 'checkpoints'
-  with Checkpoints(folder, pytest.fail) as checkpoints:
+  with Checkpoints(folder, 'me', pytest.fail) as checkpoints:
     for step in (1, 5, 9):
       checkpoints.save(step, state(step), {'epoch': step, 'loss': [0.1 * step]})
   return folder
@@ -46,7 +46,7 @@ def folder(three_saved, tmp_path):
 def restored(folder):
   """The step that is restored, or None, and the notes."""
   notes = []
-  with Checkpoints(folder, notes.append) as checkpoints:
+  with Checkpoints(folder, 'me', notes.append) as checkpoints:
     found = checkpoints.restore(state(0))
   if found is None:
     return None, notes
@@ -71,7 +71,7 @@ def test_an_empty_folder_has_none(tmp_path):
 
 def test_arrays_of_jax_are_restored_bit_by_bit(tmp_path):
   arrays = state(jax.random.normal(jax.random.key(0), (3, 2)))
-  with Checkpoints(tmp_path / 'c', pytest.fail) as checkpoints:
+  with Checkpoints(tmp_path / 'c', 'me', pytest.fail) as checkpoints:
     checkpoints.save(1, jax.device_put(arrays), {})
     found, record = checkpoints.restore(jax.eval_shape(lambda: arrays))
   same(found, arrays)
@@ -100,7 +100,7 @@ DAMAGES = {
 def test_a_damaged_newest_falls_back_and_saving_goes_on(folder, damage, capfd):
   DAMAGES[damage](folder)
   notes = []
-  with Checkpoints(folder, notes.append) as checkpoints:
+  with Checkpoints(folder, 'me', notes.append) as checkpoints:
     arrays, record = checkpoints.restore(state(0))
     same(arrays, state(5))
     assert record['epoch'] == 5
@@ -110,6 +110,16 @@ def test_a_damaged_newest_falls_back_and_saving_goes_on(folder, damage, capfd):
   assert capfd.readouterr() == ('', '')  # Orbax would tell of it in its own words.
   assert names(folder) == {'9', '9.sha256', '13', '13.sha256'}
   assert restored(folder) == (13, [])
+
+
+@pytest.mark.parametrize('owner', ['', ' you', ' me2'])
+def test_another_training_starts_anew(folder, owner):
+  """Its network may have other shapes, or its schedule another rate."""
+  for file in folder.glob('*.sha256'):
+    file.write_text(file.read_text().partition(' ')[0] + owner)
+  found, notes = restored(folder)
+  assert found is None and len(notes) == 2
+  assert all('is of another network or schedule' in note and '\n' not in note for note in notes)
 
 
 def test_all_damaged_is_none(folder):
@@ -124,7 +134,7 @@ def test_all_damaged_is_none(folder):
 def test_one_that_a_crash_left_half_written_is_swept_away(folder):
   shutil.copytree(folder / '9', folder / '13.orbax-checkpoint-tmp')
   assert restored(folder) == (9, [])
-  with Checkpoints(folder, pytest.fail) as checkpoints:
+  with Checkpoints(folder, 'me', pytest.fail) as checkpoints:
     checkpoints.save(13, state(13), {'epoch': 13, 'loss': [0.1 * 13]})
   assert names(folder) == {'9', '9.sha256', '13', '13.sha256'}
   assert restored(folder) == (13, [])
@@ -134,7 +144,7 @@ def test_a_crash_before_the_checksum_falls_back(folder, monkeypatch):
   def crash(path):
     raise KeyboardInterrupt
 
-  with Checkpoints(folder, pytest.fail) as checkpoints:
+  with Checkpoints(folder, 'me', pytest.fail) as checkpoints:
     monkeypatch.setattr(checkpoint, 'checksum', crash)
     with pytest.raises(KeyboardInterrupt):
       checkpoints.save(13, state(13), {})
@@ -163,7 +173,7 @@ def fill(disk, free):
 
 @pytest.mark.parametrize('free', [90_000, 16_384, 0])
 def test_a_full_disk_is_told_in_one_line_and_costs_nothing_finished(small_disk, user_error, capfd, free):
-  with Checkpoints(small_disk / 'checkpoints', pytest.fail) as checkpoints:
+  with Checkpoints(small_disk / 'checkpoints', 'me', pytest.fail) as checkpoints:
     checkpoints.save(5, state(5), {'epoch': 5, 'loss': [0.5]})
     fill(small_disk, free)
     with user_error(f'workdir {small_disk} is full', 'free space'):
@@ -171,7 +181,7 @@ def test_a_full_disk_is_told_in_one_line_and_costs_nothing_finished(small_disk, 
   assert capfd.readouterr() == ('', '')
   (small_disk / 'filler').unlink()
   assert restored(small_disk / 'checkpoints') == (5, [])
-  with Checkpoints(small_disk / 'checkpoints', pytest.fail) as checkpoints:
+  with Checkpoints(small_disk / 'checkpoints', 'me', pytest.fail) as checkpoints:
     checkpoints.save(9, state(9), {'epoch': 9, 'loss': [0.1 * 9]})
   assert restored(small_disk / 'checkpoints') == (9, [])
 
@@ -195,4 +205,4 @@ def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
 def test_a_file_in_the_way_is_told(tmp_path, user_error):
   (tmp_path / 'checkpoints').write_text('')
   with user_error(str(tmp_path), 'checkpoints'):
-    Checkpoints(tmp_path / 'checkpoints', pytest.fail)
+    Checkpoints(tmp_path / 'checkpoints', 'me', pytest.fail)

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from enas_jax import estimators, fields, spaces, workdir
+from enas_jax import estimators, fields, resume, spaces
 from enas_jax.config import get_config
 from enas_jax.registry import Registry
 from enas_jax.strategies import STRATEGIES
@@ -31,10 +31,10 @@ def test_fields_types_and_values_are_those_of_version_0_1():
   config = get_config()
   flat = json.loads(json.dumps(fields.flatten(config.to_dict())))
   found = {field: [kind(config, field), value] for field, value in flat.items()}
-  later = {field: found.pop(field) for field in workdir.LATER_SETTINGS}
+  later = {field: found.pop(field) for field in resume.LATER_SETTINGS}
   assert found == {field: [name, RETUNED.get(field, value)] for field, (name, value) in STORED.items()}
   for field, (name, _) in later.items():
-    fields.changed(config, {field: workdir.LATER_SETTINGS[field]})
+    fields.changed(config, {field: resume.LATER_SETTINGS[field]})
     assert kind(config, field) == name
 
 

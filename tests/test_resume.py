@@ -8,7 +8,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from support.run_records import files, ledger, read, same_run
+from support.run_records import files, ledger, read, same_run, same_training
 
 from enas_jax import data, search
 from enas_jax.errors import Stopped
@@ -221,3 +221,37 @@ def test_killed_while_the_network_is_saved(undisturbed, runner, searched, monkey
   assert runner.here('search', searched) == 0
   assert files(searched / 'checkpoints') == before
   same_run(searched, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.once
+def test_more_in_the_same_workdir_is_as_if_it_had_been_asked_for_at_once(runner, tmp_path, capsys):
+  """What was evaluated is not evaluated again; the final training is, where another network wins or it is longer."""
+  settings = {'strategy': 'random', 'random.batch': 2}
+  first, then = {'budget.evaluations': 3, 'epochs.final': 2}, {'budget.evaluations': 6, 'epochs.final': 3}
+  assert runner.here('search', tmp_path / 'grown', **settings | first) == 0
+  known = ledger(tmp_path / 'grown')
+  before = read(tmp_path / 'grown', 'result.json')
+  capsys.readouterr()
+  assert runner.here('search', tmp_path / 'grown', **settings | then) == 0
+  out = capsys.readouterr().out
+  assert 'config.budget.evaluations was 3, is 6, config.epochs.final was 2, is 3: the run goes on' in out
+  assert len(candidates(out)) == 3
+  assert runner.here('search', tmp_path / 'once', **settings | then) == 0
+  assert ledger(tmp_path / 'grown')[:len(known)] == known
+  assert sorted(ledger(tmp_path / 'grown'), key=str) == sorted(ledger(tmp_path / 'once'), key=str)
+  same_training(tmp_path / 'grown', tmp_path / 'once')
+  (aside,) = (tmp_path / 'grown').glob('result-before-*.json')
+  assert read(tmp_path / 'grown', aside.name) == before
+  capsys.readouterr()
+  assert runner.here('search', tmp_path / 'grown', **settings | then) == 0  # It is finished.
+  assert not candidates(out := capsys.readouterr().out) and 'epoch 1' not in out and 'goes on' not in out
+
+
+def test_the_same_images_elsewhere(undisturbed, runner, tmp_path, capsys):
+  workdir = shutil.copytree(undisturbed, tmp_path / 'w')
+  shutil.copy(runner.images, tmp_path / 'moved.npz')
+  assert runner.here('search', workdir, **{'data.name': f'npz:{tmp_path}/moved.npz'}) == 0
+  out = capsys.readouterr().out
+  assert not candidates(out) and 'config.data.name was ' in out and 'it holds the same' in out
+  same_run(workdir, undisturbed)

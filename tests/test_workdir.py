@@ -6,10 +6,13 @@ import subprocess
 import sys
 
 import pytest
+from ml_collections import ConfigDict
 
+from enas_jax import resume
 from enas_jax import workdir as module
 from enas_jax.config import get_config
 from enas_jax.errors import UserError
+from enas_jax.fields import changed, flatten
 from enas_jax.workdir import Workdir, disk_errors
 
 HOLDER = '''
@@ -71,7 +74,7 @@ def test_many_other_settings_are_counted(tmp_path):
   for name in config.epochs:
     config.epochs[name] += 1
   config.seed, config.space = 5, 'cell'
-  assert 'and 2 more' in refused(tmp_path, 'another config', config=config)
+  assert 'and 1 more' in refused(tmp_path, 'another config', config=config)
 
 
 def test_unknown_and_missing_fields_differ(tmp_path):
@@ -85,6 +88,80 @@ def test_unknown_and_missing_fields_differ(tmp_path):
 def test_other_data(tmp_path):
   start(tmp_path).close()
   refused(tmp_path, 'other data .*stored d, now e', data_checksum='e')
+
+
+@pytest.mark.parametrize(('stored', 'now'), [
+    ({'budget.evaluations': 4}, {'budget.evaluations': 5}),
+    ({'budget.evaluations': 4}, {'budget.evaluations': 0}),
+    ({'budget.train_macs': 1e9}, {'budget.train_macs': 2e9}),
+    ({'budget.train_macs': 1e9}, {'budget.train_macs': 0}),
+    ({'budget.seconds': 60.0}, {'budget.seconds': 90.0}),
+    ({'budget.seconds': 60.0}, {}),
+    ({'control': False}, {'control': True}),
+    ({'epochs.final': 3}, {'epochs.final': 4}),
+    ({'max_failures_in_a_row': 3}, {'max_failures_in_a_row': 4}),
+])
+def test_what_may_grow_grows_and_does_not_shrink(tmp_path, stored, now):
+  """Each setting that may: the end of the run before is put aside, what it had learned stays."""
+  stored, now = (changed(get_config(), values) for values in (stored, now))
+  start(tmp_path, stored).close()
+  (tmp_path / 'control').mkdir()
+  for name in ('result.json', 'control/result.json', 'controller.json', 'ledger.jsonl', 'model.json'):
+    (tmp_path / name).write_text('{}')
+  with start(tmp_path, now) as workdir:
+    (name,) = [name for name, value in flatten(now.to_dict()).items() if flatten(stored.to_dict())[name] != value]
+    assert f'config.{name} ' in workdir.notice and workdir.notice.endswith(': the run goes on')
+  left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob('*.json*'))
+  assert [name for name in left if 'result-before-' not in name] == ['config.json', 'ledger.jsonl', 'model.json']
+  assert len(left) == 5
+  with start(tmp_path, now) as workdir:
+    assert not workdir.notice
+  refused(tmp_path, f'another config .{name}: stored ', config=stored)
+
+
+def test_growing_and_another_setting_is_another_config(tmp_path):
+  start(tmp_path).close()
+  before = (tmp_path / 'config.json').read_bytes()
+  refused(tmp_path, r'another config \(seed: stored 0, now 1\)', config=changed(get_config(), {'epochs.final': 900, 'seed': 1}))
+  assert (tmp_path / 'config.json').read_bytes() == before
+
+
+@pytest.mark.parametrize('name', resume.PLACES)
+def test_the_same_data_by_another_path(tmp_path, name):
+  def config(path):
+    made = ConfigDict({**get_config().to_dict(), 'compare': {'table': ''}})
+    return changed(made, {name: path})
+
+  start(tmp_path, config('npz:a')).close()
+  with start(tmp_path, config('npz:b')) as workdir:
+    assert workdir.notice == f'config.{name} was "npz:a", is "npz:b": it holds the same'
+  refused(tmp_path, f'{name}: stored "npz:a", now "npz:b"', config=config('npz:b'), data_checksum='e')
+
+
+def test_published_statistics_go_by_the_name(tmp_path):
+  start(tmp_path, changed(get_config(), {'data.published_statistics': True})).close()
+  other = changed(get_config(), {'data.published_statistics': True, 'data.name': 'npz:b'})
+  refused(tmp_path, 'data.name: stored "fashion_mnist_10k", now "npz:b"', config=other)
+
+
+def test_a_later_version(tmp_path):
+  start(tmp_path).close()
+  record = json.loads((tmp_path / 'config.json').read_text())
+  for version in (3, 0, '2', None):
+    (tmp_path / 'config.json').write_text(json.dumps({**record, 'format': version}))
+    refused(tmp_path, 'has format .*, not 1 to 2: it is of a later version')
+  del record['format']
+  (tmp_path / 'config.json').write_text(json.dumps(record))
+  start(tmp_path).close()
+
+
+@pytest.mark.parametrize('inside', ['', 'runs', 'train/cat'])
+def test_a_workdir_among_the_images(tmp_path, inside):
+  (tmp_path / 'link').symlink_to(tmp_path)
+  for images in (tmp_path, tmp_path / 'link'):
+    refused(tmp_path / inside, 'is in the folder of the images', config=changed(get_config(), {'data.name': f'folder:{images}'}))
+  assert not list(tmp_path.glob('**/config.json'))
+  start(tmp_path / 'w', changed(get_config(), {'data.name': f'folder:{tmp_path / "images"}'})).close()
 
 
 def test_other_versions_and_hardware_are_noted(tmp_path, monkeypatch):
