@@ -81,8 +81,8 @@ def _upgraded(stored: Any, where: str) -> dict[str, Any]:
     raise UserError(f'{where}/config.json was not written by enas_jax; choose another --workdir')
   version = stored.get('format', 1)
   if version not in range(1, FORMAT + 1):
-    raise UserError(f'{where}/config.json has format {version!r}, not 1 to {FORMAT}: it is of a later version of enas_jax; use that, '
-                    'or choose another --workdir')
+    raise UserError(f'{where}/config.json has format {version!r}, not 1 to {FORMAT}: it is of a later version of enas_jax; '
+                    'use that, or choose another --workdir')
   return {**stored, 'config': {**LATER_SETTINGS, **flatten(stored['config'])}}
 
 

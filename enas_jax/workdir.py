@@ -132,7 +132,7 @@ class Workdir(Folder):
     path = Path(path).expanduser()
     kind, _, images = config.get('data', {}).get('name', '').partition(':')
     if kind == 'folder' and path.resolve().is_relative_to(Path(images).expanduser().resolve()):
-      raise UserError(f'workdir {path} is in the folder of the images, where it would be read as some; choose another --workdir')
+      raise UserError(f'workdir {path} is in the folder of the images and would be read as some; choose another --workdir')
     record = _record(config, data_checksum)
     with disk_errors(path):
       path.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ class Workdir(Folder):
       self._grow({**stored, 'format': now['format'], 'config': now['config']}, resumed.grown)
 
   def _grow(self, record: Mapping[str, Any], grown: Sequence[str]) -> None:
-    """Opens a run again that may do more: its end is put aside, and a strategy's state, which hangs on the budget, is made anew.
+    """Opens a run again that may do more: its end is put aside, and the strategy's state, which hangs on the budget, made anew.
 
     The settings are the last to change: until then the same command does this again.
     """

@@ -159,7 +159,8 @@ def test_a_later_version(tmp_path):
 def test_a_workdir_among_the_images(tmp_path, inside):
   (tmp_path / 'link').symlink_to(tmp_path)
   for images in (tmp_path, tmp_path / 'link'):
-    refused(tmp_path / inside, 'is in the folder of the images', config=changed(get_config(), {'data.name': f'folder:{images}'}))
+    config = changed(get_config(), {'data.name': f'folder:{images}'})
+    refused(tmp_path / inside, 'is in the folder of the images', config=config)
   assert not list(tmp_path.glob('**/config.json'))
   start(tmp_path / 'w', changed(get_config(), {'data.name': f'folder:{tmp_path / "images"}'})).close()
 
