@@ -114,14 +114,20 @@ class Workdir(Folder):
     self._is_new = False
 
   @classmethod
-  def open(cls, path: str | Path, config: ConfigDict, *, data_checksum: str) -> Workdir:
+  def open(cls, path: str | Path, config: ConfigDict, *, data_checksum: str, data: Mapping[str, Any] | None = None) -> Workdir:
     """Creates the folder, or resumes it if it was started with the same settings on the same data.
+
+    Args:
+      path: the folder.
+      config: all settings.
+      data_checksum: names the data, images and tables.
+      data: what is known of the images, as `enas_jax.data.record` has it: it is kept, and tells what differs if they do.
 
     Raises:
       UserError: it is not a usable folder, in use, full, or belongs to other settings or data.
     """
     path = Path(path).expanduser()
-    record = _record(config, data_checksum)
+    record = _record(config, data_checksum, data)
     with disk_errors(path):
       path.mkdir(parents=True, exist_ok=True)
       workdir = cls(path, _acquire(path))
@@ -153,7 +159,7 @@ class Workdir(Folder):
       self.write_json('config.json', now)
       self._is_new = True
       return
-    if not isinstance(stored, dict) or not now.keys() <= stored.keys():
+    if not isinstance(stored, dict) or not now.keys() - {'data'} <= stored.keys():  # Earlier versions kept no record of it.
       raise UserError(f'{self.path}/config.json was not written by enas_jax; choose another --workdir')
     known = {**LATER_SETTINGS, **flatten(stored['config'])}
     if differences := _differences(known, now['config'], '{}: stored {}, now {}'):
@@ -163,7 +169,8 @@ class Workdir(Folder):
     if stored['data_checksum'] != now['data_checksum']:
       raise UserError(
           f'workdir {self.path} was started on other data (checksum stored {stored["data_checksum"]}, '
-          f'now {now["data_checksum"]}); choose another --workdir or the data it was started on')
+          f'now {now["data_checksum"]}{_other_parts(stored.get("data"), now.get("data"))}); '
+          'choose another --workdir or the data it was started on')
     changes = [c for part in ('versions', 'hardware') for c in _differences(stored[part], now[part], '{} was {}, is {}')]
     if changes:
       self.notice = f'since the first run {", ".join(changes)}: results can differ in the last digits'
@@ -218,7 +225,31 @@ def _acquire(path: Path) -> int:
   return lock
 
 
-def _record(config: ConfigDict, data_checksum: str) -> dict[str, Any]:
+def _other_parts(stored: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str:
+  """Returns which parts of the images differ, and whether more than their order does."""
+  if now is None:
+    return ''
+  if stored is None:
+    return '; the folder is of a version that kept no record of its images and may have read them otherwise'
+  try:
+    parts = sorted(stored['parts'].keys() | now['parts'].keys())
+    texts = [text for part in parts if (text := _difference(part, stored['parts'].get(part), now['parts'].get(part)))]
+  except (AttributeError, KeyError, TypeError):
+    return '; its record of the images is damaged'
+  return ''.join(f'; {text}' for text in texts or ['the images are the same, the table is not'])
+
+
+def _difference(part: str, before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str:
+  if before is None or now is None:
+    return f'{part} is {"new" if before is None else "gone"}'
+  if before['checksum'] == now['checksum']:
+    return ''
+  if before['content'] == now['content']:
+    return f'{part} has the same images in another order, and order counts'
+  return f'{part} has other images or labels, {before["images"]:,} then and {now["images"]:,} now'
+
+
+def _record(config: ConfigDict, data_checksum: str, data: Mapping[str, Any] | None) -> dict[str, Any]:
   settings = config.to_dict()
   for field, value in flatten(settings).items():
     try:
@@ -229,6 +260,7 @@ def _record(config: ConfigDict, data_checksum: str) -> dict[str, Any]:
   return {
       'config': json.loads(json.dumps(settings)),  # As it will be read back: lists instead of tuples.
       'data_checksum': data_checksum,
+      **({'data': dict(data)} if data is not None else {}),
       'versions': {**{name: _version(name) for name in PACKAGES}, 'python': platform.python_version()},
       'hardware': machine.hardware(),
       'command': shlex.join(sys.orig_argv),
