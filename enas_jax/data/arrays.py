@@ -145,9 +145,12 @@ def _labels(name: str, key: str, labels: np.ndarray, count: int) -> np.ndarray:
 
 def _class_names(name: str, arrays: dict[str, np.ndarray], labels: np.ndarray) -> list[str]:
   if CLASS_NAMES in arrays:
+    names = arrays[CLASS_NAMES].ravel()
     try:
-      return [str(c) for c in arrays[CLASS_NAMES].astype(str).ravel()]
-    except ValueError as error:  # Bytes that are no ASCII, or numbers that are no characters.
+      if names.dtype.kind == 'U':  # A str of numbers that are no characters is a fault within Python.
+        names.astype(names.dtype.newbyteorder('<')).tobytes().decode('utf-32-le')
+      return [str(c) for c in names.astype(str)]
+    except ValueError as error:
       raise UserError(f'data {name!r}: {CLASS_NAMES} is no text ({_line(error)}); save an array of str') from error
   if labels.max() >= len(labels):  # Then some class is empty; and there may be billions.
     raise UserError(f'data {name!r}: label {labels.max()} is too large for {len(labels)} images; number classes from 0')
@@ -155,5 +158,5 @@ def _class_names(name: str, arrays: dict[str, np.ndarray], labels: np.ndarray) -
 
 
 def _line(error: Exception) -> str:
-  """Returns an exception's message on one line."""
-  return ' '.join(str(error).split()) or type(error).__name__
+  """Returns the beginning of an exception's message, on one line."""
+  return ' '.join(str(error).split())[:200] or type(error).__name__

@@ -70,7 +70,7 @@ class Dataset:
       UserError: images that are not uint8 [N, H, W, C] or look like [N, C, H, W], parts that differ in H, W, C, labels
         outside 0 .. classes - 1, fewer than two classes, a class without a training image, or an empty part.
     """
-    parts = {'train': train, 'test': test, **({'validation': valid} if valid is not None else {})}
+    parts = {'train': train, **({'validation': valid} if valid is not None else {}), 'test': test}
     for part, (images, labels) in parts.items():
       if images.dtype != np.uint8 or images.ndim != 4:
         raise UserError(f'data {name!r}: {part} images are {images.dtype} {list(images.shape)}; give uint8 [N, H, W, C]')

@@ -40,7 +40,7 @@ def regular_file(where: str, path: str | os.PathLike[str], *, way: str = 'replac
   try:
     state = os.stat(path)
   except (OSError, ValueError) as error:
-    link = os.path.islink(path)
+    link = isinstance(error, FileNotFoundError) and os.path.islink(path)
     reason = 'is a link to nothing' if link else f'cannot be read ({getattr(error, "strerror", None) or error})'
     raise UserError(f'{where} {reason}; {way}') from error
   if not stat.S_ISREG(state.st_mode):
@@ -55,9 +55,18 @@ def listing(name: str, root: pathlib.Path) -> Listing:
   Folders in a class folder belong to the class. A folder `train` that holds no folders is a class of that name.
 
   Raises:
-    UserError: there are fewer than two classes, a class has no images or is in another part alone, a part is missing or there
-      twice, folders look like parts, or something cannot be read.
+    UserError: there is no such folder, there are fewer than two classes, a class has no images or is in another part alone, a
+      part is missing or there twice, folders look like parts, or something cannot be read.
   """
+  try:
+    state = os.stat(root)
+  except FileNotFoundError as error:
+    raise UserError(f'data {name!r}: there is no such folder; give a folder with one folder a class') from error
+  except (OSError, ValueError) as error:
+    reason = getattr(error, 'strerror', None) or error
+    raise UserError(f'data {name!r}: {root} cannot be read ({reason}); give a folder with one folder a class') from error
+  if not stat.S_ISDIR(state.st_mode):
+    raise UserError(f'data {name!r}: a file; give a folder with one folder a class')
   found = _Finder(name)
   folders = found.folders(root)
   aliases = {part: [folder for folder in folders if os.path.basename(folder).lower() in names] for part, names in PARTS.items()}

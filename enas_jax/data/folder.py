@@ -29,13 +29,10 @@ def load_folder(path: str | pathlib.Path, *, note: Note) -> Dataset:
     note: shows a line to the user, where reading takes long or is to be done again.
 
   Raises:
-    UserError: there is no such folder, `listing` finds no classes in it, or an image is refused by `decode` or of another size
-      than the first.
+    UserError: `listing` finds no such folder or no classes in it, or an image is refused by `decode` or has another size than
+      the first.
   """
   name, root = f'folder:{path}', pathlib.Path(path).expanduser()
-  if not os.path.isdir(root):
-    reason = 'a file' if os.path.exists(root) else 'there is no such folder'
-    raise UserError(f'data {name!r}: {reason}; give a folder with one folder a class')
   parts, left_out = listing(name, root)
   class_names = list(parts['train'])
   target = cache.of_user(root, [f'{part}/{os.path.relpath(file.path, root)} {file.stamp}' for part, classes in parts.items()
