@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ def run(settings: ConfigDict | Mapping[str, Any] | None = None, *, data: Data | 
       {'strategy': 'random', 'chain.max_width': 8}.
     data: the name of a data set as in `config.data.name`, a `Dataset`, or arrays: (images, labels), of which a fifth becomes
       the test part, or (train images, train labels, test images, test labels). Images are uint8 [N, H, W] or [N, H, W, C],
-      labels integers [N] from 0. None for the data set that the settings name.
+      labels integers [N] from 0. `enas_jax.data.from_arrays` makes a `Dataset` that has a validation part, too. None for the
+      data set that the settings name.
     workdir: a folder that keeps everything: the same call resumes from it. None for a temporary one.
     train: whether the best network is trained in the end. If not, and candidates are looked up in a table, no images are read.
     progress: whether the search is shown on the standard output, or what shows it.
@@ -87,11 +88,12 @@ def run(settings: ConfigDict | Mapping[str, Any] | None = None, *, data: Data | 
   machine.prepare()
   plugins.load_all()
   config = _config(settings)
-  dataset = _dataset(config, data, needed=train or config.estimator != 'table')
   with contextlib.ExitStack() as stack:
-    folder = Path(workdir) if workdir is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    opened = stack.enter_context(Workdir.open(folder, config, data_checksum=checksum(config, dataset)))
     shown = stack.enter_context(_shown(progress))
+    dataset = _dataset(config, data, needed=train or config.estimator != 'table', note=shown.note)
+    folder = Path(workdir) if workdir is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    opened = stack.enter_context(Workdir.open(
+        folder, config, data_checksum=checksum(config, dataset), data=None if dataset is None else data_.record(dataset)))
     _warn_of_one_device(shown)
     execution = estimators.execution(
         config.precision, folder, compilation_cache='workdir' if workdir is not None else 'none')
@@ -117,7 +119,7 @@ def _config(settings: ConfigDict | Mapping[str, Any] | None) -> ConfigDict:
   return fields.changed(get_config(), settings or {})
 
 
-def _dataset(config: ConfigDict, data: Data | None, *, needed: bool) -> Dataset | None:
+def _dataset(config: ConfigDict, data: Data | None, *, needed: bool, note: Callable[[str], None]) -> Dataset | None:
   """Returns the images, and has the config name them. None where they are not needed."""
   if isinstance(data, str):
     config.data.name = data
@@ -125,7 +127,7 @@ def _dataset(config: ConfigDict, data: Data | None, *, needed: bool) -> Dataset 
     dataset = data if isinstance(data, Dataset) else data_.from_arrays(*data)
     config.data.name = dataset.name
     return dataset
-  return data_.load(config.data.name) if needed else None
+  return data_.load(config.data.name, note=note) if needed else None
 
 
 @contextlib.contextmanager

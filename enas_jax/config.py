@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
 
   config.data = ConfigDict()
   config.data.name = 'fashion_mnist_10k'  # Or a TFDS name, 'folder:PATH', 'npz:PATH'.
-  config.data.validation_share = 0.2  # Of the training images, held out to score candidates, in (0, 1).
+  config.data.validation_share = 0.2  # Of the training images, in (0, 1), to score candidates if there is no part for it.
   config.data.score_on_test = False  # Quirk of the paper's protocol: no validation part, the test set scores candidates.
   config.data.published_statistics = False  # Normalise with the paper's constants instead of the training part's own.
   config.data.augmentation = ConfigDict()

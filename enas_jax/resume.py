@@ -65,7 +65,8 @@ def check(stored: Any, now: Mapping[str, Any], where: str) -> Resumed:
   if not same_data:
     raise UserError(
         f'workdir {where} was started on other data (checksum stored {stored["data_checksum"]}, '
-        f'now {now["data_checksum"]}); choose another --workdir or the data it was started on')
+        f'now {now["data_checksum"]}{_other_parts(stored.get("data"), now.get("data"))}); '
+        'choose another --workdir or the data it was started on')
   notices = [f'{text}: it holds the same' for name, text in _told(differences, 'config.{} was {}, is {}') if name in moved]
   changes = [text for part in ('versions', 'hardware')
              for _, text in _told(_differences(flatten(stored[part]), flatten(now[part])), '{} was {}, is {}')]
@@ -84,6 +85,30 @@ def _upgraded(stored: Any, where: str) -> dict[str, Any]:
     raise UserError(f'{where}/config.json has format {version!r}, not 1 to {FORMAT}: it is of a later version of enas_jax; '
                     'use that, or choose another --workdir')
   return {**stored, 'config': {**LATER_SETTINGS, **flatten(stored['config'])}}
+
+
+def _other_parts(stored: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str:
+  """Returns which parts of the images differ, and whether more than their order does."""
+  if now is None:
+    return ''
+  if stored is None:
+    return '; the folder is of a version that kept no record of its images and may have read them otherwise'
+  try:
+    parts = sorted(stored['parts'].keys() | now['parts'].keys())
+    texts = [text for part in parts if (text := _difference(part, stored['parts'].get(part), now['parts'].get(part)))]
+  except (AttributeError, KeyError, TypeError):
+    return '; its record of the images is damaged'
+  return ''.join(f'; {text}' for text in texts or ['the images are the same, the table is not'])
+
+
+def _difference(part: str, before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str:
+  if before is None or now is None:
+    return f'{part} is {"new" if before is None else "gone"}'
+  if before['checksum'] == now['checksum']:
+    return ''
+  if before['content'] == now['content']:
+    return f'{part} has the same images in another order, and order counts'
+  return f'{part} has other images or labels, {before["images"]:,} then and {now["images"]:,} now'
 
 
 def _grows(name: str, stored: Any, now: Any) -> bool:

@@ -53,17 +53,18 @@ def main(values: flags.FlagValues) -> None:
   off is resumed by the same command; a finished one is kept.
   """
   config = values.config
-  dataset = data.load(config.data.name, data_dir=values.data_dir)
-  with Workdir.open(values.workdir, config, data_checksum=checksum(config, dataset)) as workdir, Progress() as progress, \
-       cli.stop_on_sigterm() as stop:
-    execution = estimators.execution(config.precision, workdir.path, **cli.execution_flags(values))
-    result = search(config, dataset, workdir, progress, execution=execution, should_stop=lambda: stop.requested)
-    if 'control' in result:
-      progress.note(control.describe(result['control']))
-    progress.note(
-        f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters, "
-        f"{_macs(result['macs'])} multiply-adds, {result['evaluations']} candidates; "
-        f"the trained network: enas_jax.load('{workdir.path}')")
+  with Progress() as progress:
+    dataset = data.load(config.data.name, data_dir=values.data_dir, note=progress.note)
+    with Workdir.open(values.workdir, config, data_checksum=checksum(config, dataset), data=data.record(dataset)) as workdir, \
+         cli.stop_on_sigterm() as stop:
+      execution = estimators.execution(config.precision, workdir.path, **cli.execution_flags(values))
+      result = search(config, dataset, workdir, progress, execution=execution, should_stop=lambda: stop.requested)
+      if 'control' in result:
+        progress.note(control.describe(result['control']))
+      progress.note(
+          f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters, "
+          f"{_macs(result['macs'])} multiply-adds, {result['evaluations']} candidates; "
+          f"the trained network: enas_jax.load('{workdir.path}')")
 
 
 def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progress: Progress, *,
@@ -102,15 +103,14 @@ def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progre
   estimator = estimators.make(
       config, space, dataset, needs=strategy.needs, execution=execution, should_stop=should_stop)
   ledger = Ledger(workdir.ledger, space.from_json)
-  for notice in filter(None, (workdir.notice, ledger.notice)):
+  for notice in filter(None, ('' if dataset is None else data.describe(dataset), workdir.notice, ledger.notice)):
     progress.note(notice)
   if not len(ledger) and (workdir.path / 'architecture.json').exists():
     raise UserError(f"workdir {workdir.path} has architecture.json but no ledger: not a search's; choose another --workdir")
   if (result := finished(workdir, progress)) is not None:
     return result
   progress.start(ledger)
-  images = '' if dataset is None else f' for {dataset.name}, {_images(task)}'
-  progress.note(f"space '{space.name}' ({_count(space.size())} networks), strategy '{config.strategy}'{images}")
+  progress.note(f"space '{space.name}' ({_count(space.size())} networks), strategy '{config.strategy}'")
   if isinstance(strategy, HasNotice) and strategy.notice:
     progress.note(strategy.notice)
   progress.note(estimator.describe())
@@ -243,10 +243,6 @@ def _at_bound(space: SearchSpace[Any], architecture: Architecture, tried: Iterab
 
 def _macs(number: int) -> str:
   return f'{number / 1e6:.1f} M' if number >= 1e6 else f'{number / 1e6:.3g} M' if number >= 1e4 else f'{number:,}'
-
-
-def _images(task: Task) -> str:
-  return f"{task.num_classes} classes of images {' x '.join(map(str, task.image_shape))}"
 
 
 def _count(number: int) -> str:

@@ -175,26 +175,27 @@ def main(values: flags.FlagValues) -> None:
   The architecture is a search's architecture.json, or one written by hand in the same form. The folder then holds
   config.json, checkpoints/, result.json and the network, for enas_jax.load(DIR). The same command resumes.
   """
-  dataset = data.load(values.config.data.name, data_dir=values.data_dir)
-  architecture = _read(pathlib.Path(values.architecture))
-  with Workdir.open(values.workdir, values.config, data_checksum=dataset.checksum) as workdir, Progress() as progress, \
-       cli.stop_on_sigterm() as stop:
-    if workdir.notice:
-      progress.note(workdir.notice)
-    if workdir.ledger.exists():
-      raise UserError(f'workdir {workdir.path} is that of a search; choose another --workdir')
-    stored = workdir.read_json('architecture.json')
-    if stored is not None and stored != architecture.to_json():
-      raise UserError(f'workdir {workdir.path} trains another architecture; choose another --workdir')
-    if (result := finished(workdir, progress)) is None:
-      progress.start()
-      progress.phase(f'training of one network: {architecture}')
-      how = execution(values.config.precision, workdir.path, **cli.execution_flags(values))
-      result = fit(architecture, values.config, dataset, workdir, progress, execution=how,
-                   should_stop=lambda: stop.requested)
-      workdir.write_json('result.json', result)
-    progress.note(f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters; "
-                  f"the trained network: enas_jax.load('{workdir.path}')")
+  with Progress() as progress:
+    dataset = data.load(values.config.data.name, data_dir=values.data_dir, note=progress.note)
+    architecture = _read(pathlib.Path(values.architecture))
+    with Workdir.open(values.workdir, values.config, data_checksum=dataset.checksum, data=data.record(dataset)) as workdir, \
+         cli.stop_on_sigterm() as stop:
+      for notice in filter(None, (data.describe(dataset), workdir.notice)):
+        progress.note(notice)
+      if workdir.ledger.exists():
+        raise UserError(f'workdir {workdir.path} is that of a search; choose another --workdir')
+      stored = workdir.read_json('architecture.json')
+      if stored is not None and stored != architecture.to_json():
+        raise UserError(f'workdir {workdir.path} trains another architecture; choose another --workdir')
+      if (result := finished(workdir, progress)) is None:
+        progress.start()
+        progress.phase(f'training of one network: {architecture}')
+        how = execution(values.config.precision, workdir.path, **cli.execution_flags(values))
+        result = fit(architecture, values.config, dataset, workdir, progress, execution=how,
+                     should_stop=lambda: stop.requested)
+        workdir.write_json('result.json', result)
+      progress.note(f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters; "
+                    f"the trained network: enas_jax.load('{workdir.path}')")
 
 
 def _read(path: pathlib.Path) -> Architecture:

@@ -123,8 +123,14 @@ class Workdir(Folder):
     self._is_new = False
 
   @classmethod
-  def open(cls, path: str | Path, config: ConfigDict, *, data_checksum: str) -> Workdir:
+  def open(cls, path: str | Path, config: ConfigDict, *, data_checksum: str, data: Mapping[str, Any] | None = None) -> Workdir:
     """Creates the folder, or resumes it if it was started with the same settings (resume.py) on the same data.
+
+    Args:
+      path: the folder.
+      config: all settings.
+      data_checksum: names the data, images and tables.
+      data: what is known of the images, as `enas_jax.data.record` has it: it is kept, and tells what differs if they do.
 
     Raises:
       UserError: it is not a usable folder, in use, full, in the images' folder, or belongs to other settings or data.
@@ -133,7 +139,7 @@ class Workdir(Folder):
     kind, _, images = config.get('data', {}).get('name', '').partition(':')
     if kind == 'folder' and path.resolve().is_relative_to(Path(images).expanduser().resolve()):
       raise UserError(f'workdir {path} is in the folder of the images and would be read as some; choose another --workdir')
-    record = _record(config, data_checksum)
+    record = _record(config, data_checksum, data)
     with disk_errors(path):
       path.mkdir(parents=True, exist_ok=True)
       workdir = cls(path, _acquire(path))
@@ -251,7 +257,7 @@ def _acquire(path: Path) -> int:
   return lock
 
 
-def _record(config: ConfigDict, data_checksum: str) -> dict[str, Any]:
+def _record(config: ConfigDict, data_checksum: str, data: Mapping[str, Any] | None) -> dict[str, Any]:
   settings = config.to_dict()
   for field, value in flatten(settings).items():
     try:
@@ -263,6 +269,7 @@ def _record(config: ConfigDict, data_checksum: str) -> dict[str, Any]:
       'format': resume.FORMAT,
       'config': json.loads(json.dumps(settings)),  # As it will be read back: lists instead of tuples.
       'data_checksum': data_checksum,
+      **({'data': dict(data)} if data is not None else {}),
       'versions': {**{name: _version(name) for name in PACKAGES}, 'python': platform.python_version()},
       'hardware': machine.hardware(),
       'command': shlex.join(sys.orig_argv),

@@ -27,6 +27,14 @@ def pytest_configure(config):
     os.environ[name.upper()] = str(value)  # For the processes that tests start.
 
 
+@pytest.fixture(scope='session', autouse=True)
+def own_caches(tmp_path_factory):
+  """Has decoded images be kept in a folder of the tests, not in the user's."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('caches')))
+    yield
+
+
 @pytest.fixture
 def user_error():
   """A context that must end in a UserError of one line which holds all `parts`."""

@@ -35,6 +35,8 @@ class Dataset:
     train, test: the part to search and train on, and the part for the final score.
     class_names: one for each label.
     checksum: hexadecimal digest of all arrays: a search resumes only on the same data.
+    valid: the part that a search decides by, where the user brings one; None: a share of `train` is held out for that.
+    notes: what was left out and what was done to images, in words.
   """
 
   name: str
@@ -42,6 +44,8 @@ class Dataset:
   test: ImageSet
   class_names: tuple[str, ...]
   checksum: str
+  valid: ImageSet | None = None
+  notes: tuple[str, ...] = ()
 
   @property
   def task(self) -> Task:
@@ -50,7 +54,8 @@ class Dataset:
 
   @classmethod
   def checked(
-      cls, name: str, train: ImageSet, test: ImageSet, class_names: Sequence[str], checksum: str | None = None) -> Dataset:
+      cls, name: str, train: ImageSet, test: ImageSet, class_names: Sequence[str], checksum: str | None = None, *,
+      valid: ImageSet | None = None, notes: Sequence[str] = ()) -> Dataset:
     """Makes a data set after checking that its parts fit together.
 
     Args:
@@ -58,12 +63,15 @@ class Dataset:
       train, test: images and labels of any integer dtype, which become int32.
       class_names: one for each label.
       checksum: the `array_checksum` of the arrays if it is known already.
+      valid: as `train`, where the user brings it.
+      notes: what was left out and what was done to images, in words.
 
     Raises:
-      UserError: images that are not uint8 [N, H, W, C], parts that differ in H, W, C, labels outside
-        0 .. classes - 1, fewer than two classes, a class without a training image, or an empty test part.
+      UserError: images that are not uint8 [N, H, W, C] or look like [N, C, H, W], parts that differ in H, W, C, labels
+        outside 0 .. classes - 1, fewer than two classes, a class without a training image, or an empty part.
     """
-    for part, (images, labels) in (('train', train), ('test', test)):
+    parts = {'train': train, **({'validation': valid} if valid is not None else {}), 'test': test}
+    for part, (images, labels) in parts.items():
       if images.dtype != np.uint8 or images.ndim != 4:
         raise UserError(f'data {name!r}: {part} images are {images.dtype} {list(images.shape)}; give uint8 [N, H, W, C]')
       if not len(images) or len(images) != len(labels):
@@ -72,17 +80,33 @@ class Dataset:
       if labels.min() < 0 or labels.max() >= len(class_names):
         wrong = labels.min() if labels.min() < 0 else labels.max()
         raise UserError(f'data {name!r}: {part} label {wrong} is outside 0 to {len(class_names) - 1}; number classes from 0')
-    if train.images.shape[1:] != test.images.shape[1:]:
-      shapes = f'{list(train.images.shape[1:])} in train and {list(test.images.shape[1:])} in test'
-      raise UserError(f'data {name!r}: image shapes are {shapes}; resize to one shape')
+    for part, (images, _) in parts.items():
+      if images.shape[1:] != train.images.shape[1:]:
+        shapes = f'{list(train.images.shape[1:])} in train and {list(images.shape[1:])} in {part}'
+        raise UserError(f'data {name!r}: image shapes are {shapes}; resize to one shape')
+    _check_axes(name, train.images.shape[1:])
     if len(class_names) < 2:
       raise UserError(f'data {name!r}: only {len(class_names)} class; give at least 2')
     counts = np.bincount(train.labels, minlength=len(class_names))
     if not counts.all():
       empty = int(np.argmin(counts))
       raise UserError(f'data {name!r}: class {empty} ({class_names[empty]}) has no training image; add some or renumber')
-    train, test = (ImageSet(p.images, np.asarray(p.labels, np.int32)) for p in (train, test))
-    return cls(name, train, test, tuple(class_names), checksum or array_checksum(*train, *test))
+    parts = {part: ImageSet(images, np.asarray(labels, np.int32)) for part, (images, labels) in parts.items()}
+    checksum = checksum or array_checksum(*(array for part in parts.values() for array in part))
+    return cls(name, parts['train'], parts['test'], tuple(class_names), checksum, parts.get('validation'), tuple(notes))
+
+
+def _check_axes(name: str, shape: tuple[int, ...]) -> None:
+  """Refuses what can only be meant as [C, H, W].
+
+  With more channels than colours have, so are images with 1, 3 or 4 rows, and those whose columns and channels are as many.
+  Few channels of a long signal, [1, 128, 9], are none.
+  """
+  height, width, channels = shape
+  sides = sorted((width, channels))
+  if channels > 4 and sides[1] <= 4 * sides[0] and height < sides[0] and (height in (1, 3, 4) or width == channels):
+    raise UserError(f'data {name!r}: images of {height} x {width} with {channels} channels look like [N, C, H, W]; '
+                    'give [N, H, W, C], as images.transpose(0, 2, 3, 1) does')
 
 
 def hold_out(images: ImageSet, share: float, *, seed: int, num_classes: int) -> tuple[ImageSet, ImageSet]:

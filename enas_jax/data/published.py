@@ -28,6 +28,7 @@ def published_statistics(name: str) -> tuple[np.ndarray, np.ndarray]:
   family = name.split(':')[0]
   if family not in STATISTICS:
     raise UserError(
-        f'data {name!r}: no published statistics; set data.published_statistics to False, or use one of {sorted(STATISTICS)}')
+        f'data {name!r}: no published statistics, which go by the name alone: {sorted(STATISTICS)}; set '
+        'data.published_statistics to False for those of the training images, or give the set under such a name')
   mean, std = STATISTICS[family]
   return np.array(mean, np.float32), np.array(std, np.float32)

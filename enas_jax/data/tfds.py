@@ -1,41 +1,43 @@
 """Reads image-classification sets of TensorFlow Datasets without TensorFlow.
 
 Preparing a set (once) needs TensorFlow; reading its array_record files does not. They are read and decoded once; a cache beside
-them (cache.py) serves every later start. Images and labels are as stored: EMNIST's images, for example, are transposed.
+them (cache.py) serves every later start. Images have the set's channels and are else read as a folder's (decoding.py); labels
+are as stored. EMNIST's images, for example, are transposed.
 """
 from __future__ import annotations
 
+import collections
 import contextlib
 import difflib
 import io
-import logging
 import pathlib
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from enas_jax.data import cache
 from enas_jax.data.dataset import Dataset, ImageSet
+from enas_jax.data.decoding import MODES, decode, in_words
+from enas_jax.data.report import Note, metered
 from enas_jax.errors import UserError
 
 if TYPE_CHECKING:
   from tensorflow_datasets.core import dataset_info, read_only_builder
 
-logger = logging.getLogger(__name__)
-
 FORMAT = 'array_record'
 TEST_SPLITS = ('test', 'validation')
-MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}  # Pillow's, by channels.
 CHUNK = 500  # Examples read at once.
 
 
-def load_tfds(name: str, *, data_dir: str | pathlib.Path | None = None) -> Dataset:
+def load_tfds(name: str, *, data_dir: str | pathlib.Path | None = None, note: Note) -> Dataset:
   """Reads a prepared set: its 'train' split, and as test part its split 'test', or 'validation' if there is no 'test'.
+
+  Where there are both, 'validation' is the part that a search decides by.
 
   Args:
     name: as in TFDS: 'cifar10', 'emnist/balanced', 'cifar10:3.0.2'.
     data_dir: the folder where TFDS keeps its sets; None: $TFDS_DATA_DIR or ~/tensorflow_datasets, as in TFDS.
+    note: shows a line to the user, where reading takes long or is to be done again.
 
   Raises:
     UserError: the set is unknown, not prepared as array_record, damaged, not one of equally sized uint8 images with
@@ -45,20 +47,32 @@ def load_tfds(name: str, *, data_dir: str | pathlib.Path | None = None) -> Datas
   data_dir = pathlib.Path(data_dir or constants.DATA_DIR).expanduser()
   builder = _builder(name, data_dir)
   image_key, label_key = _keys(name, builder.info)
-  test_split = next((split for split in TEST_SPLITS if split in builder.info.splits), None)
-  if 'train' not in builder.info.splits or not test_split:
-    raise UserError(f"data {name!r}: splits {sorted(builder.info.splits)}; 'train' and one of {TEST_SPLITS} are needed")
+  splits = builder.info.splits
+  test_split = next((split for split in TEST_SPLITS if split in splits), None)
+  if 'train' not in splits or not test_split:
+    raise UserError(f"data {name!r}: splits {sorted(splits)}; 'train' and one of {TEST_SPLITS} are needed")
+  of_parts = {'train': 'train', 'test': test_split}
+  notes = []
   if test_split != TEST_SPLITS[0]:
-    logger.warning('data %r: there is no split %r; its split %r is the test part.', name, TEST_SPLITS[0], test_split)
+    notes.append(f'there is no split {TEST_SPLITS[0]!r}: its split {test_split!r} is the test part')
+  elif TEST_SPLITS[1] in splits:
+    of_parts['valid'] = TEST_SPLITS[1]
+  if others := sorted(splits.keys() - set(of_parts.values())):
+    notes.append(f'left out: {"splits" if len(others) > 1 else "split"} {", ".join(others)}')
   label = builder.info.features[label_key]
   class_names = [label.int2str(i) for i in range(label.num_classes)]
-  folder = cache.folder(pathlib.Path(builder.data_dir))
-  found = cache.read(folder)
-  if found:
-    return Dataset.checked(name, *found[:2], class_names, found[2])
-  train, test = (_read(name, builder, split, image_key, label_key) for split in ('train', test_split))
-  dataset = Dataset.checked(name, train, test, class_names)
-  cache.write(folder, dataset)
+  target = cache.beside(pathlib.Path(builder.data_dir))
+  cached = cache.read(target, note)
+  if cached is None:
+    remarks: collections.Counter[str] = collections.Counter()
+    parts = {part: _read(name, builder, split, image_key, label_key, remarks, note) for part, split in of_parts.items()}
+    found = cache.Cached(parts, '', remarks)
+  else:
+    found = cached
+  dataset = Dataset.checked(name, found.parts['train'], found.parts['test'], class_names, found.checksum or None,
+                            valid=found.parts.get('valid'), notes=[*in_words(found.remarks), *notes])
+  if cached is None:
+    cache.write(target, dataset, found.remarks, note)
   return dataset
 
 
@@ -69,6 +83,9 @@ def _builder(name: str, data_dir: pathlib.Path) -> read_only_builder.ReadOnlyBui
     builder = read_only_builder.builder_from_files(name, data_dir=str(data_dir))
   except (ValueError, FileNotFoundError) as error:
     raise _not_prepared(name, data_dir) from error
+  except OSError as error:
+    raise UserError(f'data {name!r}: {error.filename or data_dir} cannot be read ({error.strerror}); give yourself the right '
+                    'or another --data_dir') from error
   formats = sorted(file_format.value for file_format in builder.info.available_file_formats())
   if FORMAT not in formats:
     raise UserError(
@@ -135,10 +152,10 @@ def _keys(name: str, info: dataset_info.DatasetInfo) -> tuple[str, str]:
   return keys
 
 
-def _read(name: str, builder: read_only_builder.ReadOnlyBuilder, split: str, image_key: str, label_key: str) -> ImageSet:
-  """Reads all examples of a split. Pillow decodes, so that installing OpenCV, which TFDS would prefer, changes no pixel."""
+def _read(name: str, builder: read_only_builder.ReadOnlyBuilder, split: str, image_key: str, label_key: str,
+          remarks: collections.Counter[str], note: Note) -> ImageSet:
+  """Reads all examples of a split, and counts the remarks on them. Not TFDS but `decode` decodes, as for all files."""
   import tensorflow_datasets as tfds
-  logger.info('data %r: reading split %r once.', name, split)
   feature = builder.info.features[image_key]
   encoded = isinstance(feature, tfds.features.Image)
   decoders = {image_key: tfds.decode.SkipDecoding()} if encoded else None
@@ -146,9 +163,14 @@ def _read(name: str, builder: read_only_builder.ReadOnlyBuilder, split: str, ima
   labels: list[int] = []
   try:
     source = builder.as_data_source(split=split, decoders=decoders, file_format=FORMAT)
-    for start in range(0, len(source), CHUNK):
+    starts = range(0, len(source), CHUNK)
+    for start in metered(starts, f'data {name!r}: {CHUNK} images each of split {split!r} read', note):
       for example in source.__getitems__(range(start, min(start + CHUNK, len(source)))):
-        image = _decode(example[image_key], feature.shape[-1]) if encoded else example[image_key]
+        image = example[image_key]
+        if encoded:
+          where = f'data {name!r}: image {len(labels)} of split {split!r}'
+          image, found = decode(where, io.BytesIO(image), channels=feature.shape[-1])
+          remarks.update(found)
         if images is None:
           images = np.empty((len(source), *image.shape), np.uint8)
         if image.shape != images.shape[1:]:
@@ -164,9 +186,3 @@ def _read(name: str, builder: read_only_builder.ReadOnlyBuilder, split: str, ima
   if images is None:
     raise UserError(f'data {name!r}: split {split!r} is empty; delete {builder.data_dir} and prepare it again')
   return ImageSet(images, np.array(labels, np.int32))
-
-
-def _decode(content: bytes, channels: int) -> np.ndarray:
-  with Image.open(io.BytesIO(content)) as image:
-    pixels = np.asarray(image if image.mode == MODES[channels] else image.convert(MODES[channels]))
-  return pixels if pixels.ndim == 3 else pixels[..., None]

@@ -36,6 +36,8 @@ def trained(setup: Setup) -> TrainedEstimator:
     raise UserError(f'config.memory_limit_gb {config.memory_limit_gb} is negative; give 0 for what the device has free')
   if config.data.score_on_test:
     train, score = dataset.train, dataset.test
+  elif dataset.valid is not None:
+    train, score = dataset.train, dataset.valid
   else:
     train, score = hold_out(
         dataset.train, config.data.validation_share, seed=config.seed, num_classes=dataset.task.num_classes)

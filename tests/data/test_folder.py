@@ -1,8 +1,14 @@
+import io
+import json
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
+from support.image_files import exif
 
-from enas_jax.data import load
+from enas_jax.data import cache, describe, load, record
+from enas_jax.data.augment import paper_choice
 from enas_jax.types import Task
 
 
@@ -63,9 +69,71 @@ def test_one_image_with_colours_makes_all_rgb(tree):
   assert data.train.images[:, 0, 0].tolist() == [[3] * 3, [10, 20, 30], [255] * 3, [1] * 3, [2] * 3]
 
 
-def test_hidden_and_other_files_are_ignored(tree):
-  name = tree(TWO_PARTS | {'train/.git/1.png': b'', 'train/ant/.1.png': b'', 'train/ant/notes.txt': b'', 'readme.md': b''})
-  assert len(load(name).train.labels) == 3
+def test_what_is_left_out_is_told(tree):
+  others = ['train/.git/1.png', 'train/ant/.1.png', 'train/ant/notes.txt', 'train/2.png', 'readme.md', 'extra/ant/1.png',
+            'train/ant/old/LICENSE', '.DS_Store']
+  data = load(tree(TWO_PARTS | dict.fromkeys(others, b'')))
+  assert len(data.train.labels) == 3
+  assert data.notes == ('left out: 3 files not named like images (1 .md, 1 .txt, 1 without suffix), 1 file in no class folder, '
+                        '3 hidden, folder extra beside train and test',)
+
+
+def test_folders_in_a_class_belong_to_it_and_all_suffixes_are_read(tree):
+  more = {'train/ant/a/b/2.jfif': pixels(200), 'train/ant/0.PNG': pixels(7), 'train/ant/z.tga': pixels(8)}
+  data = load(tree(TWO_PARTS | more))
+  assert data.train.images[:, 0, 0, 0].tolist() == [7, 3, 200, 8, 1, 2]
+  assert data.train.labels.tolist() == [0] * 4 + [1] * 2
+  assert data.notes == ()
+
+
+@pytest.mark.parametrize('folder', ['val', 'valid', 'validation', 'Val'])
+def test_a_validation_part(tree, folder):
+  data = load(tree(TWO_PARTS | {f'{folder}/bee/1.png': pixels(9), f'{folder}/bee/2.png': pixels(10)}))
+  assert data.valid.images[:, 0, 0, 0].tolist() == [9, 10] and data.valid.labels.tolist() == [1, 1]
+  assert data.train.images[:, 0, 0, 0].tolist() == [3, 1, 2] and data.test.images[:, 0, 0, 0].tolist() == [4, 5]
+  assert 'validation 2 (0 to 2 a class)' in describe(data)
+
+
+@pytest.mark.parametrize(('train', 'test'), [('Train', 'TEST'), ('training', 'testing')])
+def test_parts_have_other_names(tree, train, test):
+  names = {path.replace('train', train).replace('test', test): image for path, image in TWO_PARTS.items()}
+  assert load(tree(names)).train.images[:, 0, 0, 0].tolist() == [3, 1, 2]
+
+
+def test_gray_images_saved_as_gif_are_gray_and_not_mirrored(tree):
+  rng = np.random.default_rng(0)
+  images = {path.replace('.png', '.gif').replace('.bmp', '.gif'): Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8))
+            for path in TWO_PARTS}
+  data = load(tree(images))
+  assert data.task.image_shape == (16, 16, 1)
+  np.testing.assert_array_equal(data.test.images[0, ..., 0], np.asarray(images['test/ant/1.gif']))
+  assert not paper_choice(data.name, data.task.image_shape).flip
+
+
+def test_what_was_done_to_images_is_told(tree):
+  frames = {'save_all': True, 'append_images': [Image.new('L', (5, 4))]}
+  turned, animated = io.BytesIO(), io.BytesIO()
+  Image.new('L', (4, 5), 50).save(turned, 'JPEG', exif=b'Exif\0\0' + exif(6))
+  Image.new('L', (5, 4), 60).save(animated, 'GIF', **frames)
+  name = tree(TWO_PARTS | {'test/ant/2.jpg': turned.getvalue(), 'test/ant/3.gif': animated.getvalue(),
+                           'test/ant/4.png': Image.new('LA', (5, 4), (0, 0))})
+  for _ in range(2):  # Decoded, then from the cache.
+    data = load(name)
+    assert data.test.images[:, 0, 0, 0].tolist() == [4, 50, 60, 255, 5]
+    assert data.notes == ('1 turned as their EXIF orientation says', '1 with transparency, shown over white',
+                          '1 animated or of several pages, of which the first is read')
+
+
+def test_the_first_line(tree):
+  data = load(tree(TWO_PARTS | {'train/ant/readme.txt': b''}))
+  assert describe(data) == (
+      f'data {data.name!r}: 2 classes of images 4 x 5 x 1 (height, width, channels): train 3 (1 to 2 a class), '
+      'test 2 (1 a class); left out: 1 file not named like images (1 .txt)')
+  found = record(data)
+  assert json.loads(json.dumps(found)) == found
+  assert found['parts']['train'] | {'checksum': '', 'content': ''} == {
+      'images': 3, 'a_class': [1, 2], 'checksum': '', 'content': ''}
+  assert found['parts'].keys() == {'train', 'test'} and found['notes'] == list(data.notes)
 
 
 @pytest.mark.parametrize('images, expected', [
@@ -75,6 +143,15 @@ def test_hidden_and_other_files_are_ignored(tree):
     (TWO_PARTS | {'train/bee/2.png': np.zeros((4, 5), np.uint16)}, ('train/bee/2.png', 'more than 8 bits')),
     (TWO_PARTS | {'train/cat/notes.txt': b''}, ('train/cat has no images', '.png')),
     (TWO_PARTS | {'test/cat/1.png': pixels(0)}, ('class cat is in test',)),
+    (TWO_PARTS | {'val/cat/1.png': pixels(0)}, ('class cat is in valid',)),
+    (TWO_PARTS | {'val/1.png': pixels(0)}, ('val has 0 class folders', 'at least 1')),
+    (TWO_PARTS | {'val/ant/1.png': pixels(0), 'valid/ant/1.png': pixels(0)}, ('val and valid are one part', 'keep one')),
+    (TWO_PARTS | {'training/ant/1.png': pixels(0)}, ('train and training are one part', 'keep one')),
+    ({k.replace('test', 'val'): v for k, v in TWO_PARTS.items()}, ('no folder test', 'does not stand in for it', 'add it')),
+    ({k.replace('train', 'a').replace('test', 'b'): v for k, v in TWO_PARTS.items()} | {'b/bee/2.png': pixels(0)},
+     ('a and b hold no images, but folders of the same names', 'call them train and test')),
+    (ONE_PART | {f'valid/ant/{i}.png': pixels(0) for i in range(3)},
+     ('folder valid holds folders named like the classes', 'ant')),
     ({k: v for k, v in TWO_PARTS.items() if 'test' not in k}, ('no folder test',)),
     ({k: v for k, v in TWO_PARTS.items() if 'train' not in k}, ('no folder train',)),
     ({k: v for k, v in TWO_PARTS.items() if k != 'train/ant/1.png'}, ('has 1 class folders', 'at least 2')),
@@ -95,6 +172,39 @@ def test_a_cut_image_is_refused(tree, tmp_path, user_error):
   path.write_bytes(path.read_bytes()[:50])
   with user_error(name, 'train/bee/2.png cannot be read'):
     load(name)
+
+
+@pytest.mark.parametrize(('make', 'expected'), [
+    (os.mkfifo, ('is a pipe, socket or device, not a file', 'replace or remove it')),
+    (lambda path: path.symlink_to('nothing'), ('is a link to nothing', 'replace or remove it')),
+    (lambda path: path.symlink_to(path.name), ('cannot be read (Too many levels of symbolic links)', 'remove it')),
+    (lambda path: path.symlink_to('/dev/zero'), ('is a pipe, socket or device',)),
+    (lambda path: path.with_suffix('').symlink_to(path.parent), ('is a link to a folder that holds it', 'remove it')),
+])
+def test_what_is_no_file_is_refused_and_never_waited_for(tree, tmp_path, make, expected, user_error):
+  name = tree(TWO_PARTS)
+  make(tmp_path / 'train/bee/9.png')
+  with user_error(name, *expected):
+    load(name)
+
+
+@pytest.mark.parametrize(('module', 'call'), [(os, 'scandir'), (os, 'stat'), (Image, 'open')])
+def test_what_may_not_be_read_is_refused(tree, monkeypatch, module, call, user_error):
+  """Every call that touches the disk, on every path that it is called for. (Permissions would not keep root away.)"""
+  name, original, paths = tree(TWO_PARTS), getattr(module, call), []
+  monkeypatch.setattr(cache, 'of_user', lambda root, keys: None)
+  monkeypatch.setattr(module, call, lambda path, **options: paths.append(str(path)) or original(path, **options))
+  load(name)
+  paths = {path for path in paths if path.startswith(name.removeprefix('folder:'))}
+  assert paths
+  for denied in paths:
+    def deny(path, *, denied=denied, **options):
+      if str(path) == denied:
+        raise PermissionError(13, 'Permission denied', denied)
+      return original(path, **options)
+    monkeypatch.setattr(module, call, deny)
+    with user_error(name, denied, 'cannot be read (Permission denied); '):
+      load(name)
 
 
 def test_what_is_no_folder_is_refused(tmp_path, user_error):

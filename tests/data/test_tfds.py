@@ -11,8 +11,9 @@ import types
 import numpy as np
 import pytest
 from PIL import Image
+from support.image_files import over_white, png
 
-from enas_jax.data import cache, load, tfds
+from enas_jax.data import cache, describe, load, tfds
 from enas_jax.types import Task
 
 PREPARED = pathlib.Path(os.environ.get('ENAS_JAX_TFDS', '~/tensorflow_datasets')).expanduser()
@@ -44,7 +45,8 @@ def prepare(tmp_path):
 
     def generate(self, images, labels):
       for i, (image, number) in enumerate(zip(images, labels, strict=True)):
-        image = Image.fromarray(image.squeeze()) if encoded else image.astype(feature.np_dtype)
+        if not isinstance(image, str):  # Else a file, stored as it is.
+          image = Image.fromarray(image.squeeze()) if encoded else image.astype(feature.np_dtype)
         yield i, {'image': image, 'label': int(number)}
 
     body = {
@@ -105,36 +107,78 @@ def flip_a_bit(path):
     lambda folder: (folder / 'meta.json').write_text('{}'),
 ])
 def test_a_damaged_cache_is_built_again_and_says_so(prepare, tmp_path, damage, caplog):
-  folder = cache.folder(prepare())
+  folder = cache.beside(prepare())
   first = load('tiny_insects', data_dir=tmp_path)
   damage(folder)
   caplog.clear()
   assert load('tiny_insects', data_dir=tmp_path).checksum == first.checksum
   assert [record.message for record in caplog.records] == [f'The cache {folder} is damaged; it is built again.']
-  assert cache.read(folder)[2] == first.checksum
+  assert cache.read(folder, None).checksum == first.checksum
   assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 def test_a_set_prepared_anew_gets_a_new_cache(prepare, tmp_path):
   directory = prepare()
-  before = cache.folder(directory)
-  assert cache.folder(directory) == before
+  before = cache.beside(directory)
+  assert cache.beside(directory) == before
   record = next(directory.glob('*train*array_record*'))
   os.utime(record, ns=(1, 1))
-  assert cache.folder(directory) != before
+  assert cache.beside(directory) != before
 
 
 def test_a_folder_that_cannot_be_written_to_costs_only_time(prepare, tmp_path, caplog):
   (prepare() / cache.FOLDER).touch()
   assert load('tiny_insects', data_dir=tmp_path).task.num_classes == 3
-  assert 'every start will read all records' in caplog.text
+  assert 'every start will read all files' in caplog.text
 
 
-def test_validation_stands_in_for_a_missing_test_split(prepare, tmp_path, caplog):
+def test_validation_stands_in_for_a_missing_test_split(prepare, tmp_path):
   train, validation = examples(6), examples(3, seed=1)
   prepare(train=train, validation=validation)
-  assert same(load('tiny_insects', data_dir=tmp_path).test, *validation)
-  assert "its split 'validation' is the test part" in caplog.text
+  data = load('tiny_insects', data_dir=tmp_path)
+  assert same(data.test, *validation) and data.valid is None
+  assert "its split 'validation' is the test part" in describe(data)
+
+
+def test_beside_a_test_split_validation_is_the_part_to_decide_by(prepare, tmp_path):
+  parts = {'train': examples(6), 'test': examples(3, seed=1), 'validation': examples(4, seed=2), 'extra': examples(2, seed=3)}
+  prepare(**parts)
+  for _ in range(2):  # Decoded, then from the cache.
+    data = load('tiny_insects', data_dir=tmp_path, note=pytest.fail)
+    assert same(data.train, *parts['train']) and same(data.valid, *parts['validation']) and same(data.test, *parts['test'])
+    assert data.notes == ('left out: split extra',)
+
+
+def test_images_are_read_as_those_of_a_folder(prepare, tmp_path):
+  """An upside-down photograph, strokes on transparency, and what is deeper than it says."""
+  import tensorflow_datasets as library
+  samples = np.random.default_rng(0).integers(0, 256, (6, 5, 4), np.uint8)
+  files = [png(samples[..., :3], 8, 2, orientation=3), png(samples, 8, 6)]
+  for i, file in enumerate(files):
+    (tmp_path / f'{i}.png').write_bytes(file)
+  paths = [str(tmp_path / f'{i}.png') for i in range(len(files))]
+  prepare(feature=library.features.Image(shape=(6, 5, 3)), train=(paths, [0, 1]), test=(paths, [1, 0]),
+          label=library.features.ClassLabel(names=NAMES[:2]))
+  data = load('tiny_insects', data_dir=tmp_path)
+  assert same(data.train, [samples[::-1, ::-1, :3], over_white(samples[..., :3], samples[..., 3])], [0, 1])
+  assert data.notes == ('2 turned as their EXIF orientation says', '2 with transparency, shown over white')
+
+
+def test_a_deep_image_is_refused(prepare, tmp_path, user_error):
+  import tensorflow_datasets as library
+  (tmp_path / 'deep.png').write_bytes(png(np.ones((6, 5, 3), int), 16, 2))
+  part = [str(tmp_path / 'deep.png')] * 3, [0, 1, 2]
+  prepare(feature=library.features.Image(shape=(6, 5, 3)), train=part, test=part)
+  with user_error("'tiny_insects': image 0 of split 'train'", 'more than 8 bits a channel', 'convert it to 8'):
+    load('tiny_insects', data_dir=tmp_path)
+
+
+def test_channels_first_are_refused(prepare, tmp_path, user_error):
+  import tensorflow_datasets as library
+  part = examples(6, height=3, width=8, channels=8)
+  prepare(feature=library.features.Tensor(shape=(3, 8, 8), dtype=np.uint8), train=part, test=part)
+  with user_error('tiny_insects', '3 x 8 with 8 channels', 'transpose(0, 2, 3, 1)'):
+    load('tiny_insects', data_dir=tmp_path)
 
 
 @pytest.mark.parametrize('split', ['train', 'test'])
