@@ -21,7 +21,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from enas_jax import machine
+from enas_jax import machine, paths
 from enas_jax.errors import UserError
 from enas_jax.fields import flatten
 from enas_jax.types import LATER_FIELDS
@@ -120,7 +120,7 @@ class Workdir(Folder):
     Raises:
       UserError: it is not a usable folder, in use, full, or belongs to other settings or data.
     """
-    path = Path(path).expanduser()
+    path = paths.read(path, '--workdir=')
     record = _record(config, data_checksum)
     with disk_errors(path):
       path.mkdir(parents=True, exist_ok=True)
@@ -170,8 +170,9 @@ class Workdir(Folder):
 
   def _forget(self) -> None:
     """Takes the settings back where a first run was refused before it had anything to keep, so that mended ones may follow."""
-    if {file.name for file in self.path.iterdir()} <= {'config.json', 'lock', 'compilation_cache', 'lowering.json'}:
-      (self.path / 'config.json').unlink()
+    with contextlib.suppress(OSError):  # The folder is gone or closed, of which the refusal tells.
+      if {file.name for file in self.path.iterdir()} <= {'config.json', 'lock', 'compilation_cache', 'lowering.json'}:
+        (self.path / 'config.json').unlink()
 
 
 @contextlib.contextmanager
