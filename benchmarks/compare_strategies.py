@@ -85,7 +85,7 @@ def unsearched(file, winner):
       name: tuple(value) if isinstance(value, list) else value
       for name, value in flatten(json.loads(file.read_text())['config']).items()})
   task = data.load(config.data.name).task
-  space, limits = spaces.make(config, 'chain'), settings.read(Limits, config.limits)
+  space, limits = spaces.make(config, 'chain'), settings.read(Limits, config.limits, 'limits')
   plain = [ChainArchitecture.uniform(depth, width, kernel=space.kernels[0]) for depth in space.depths for width in space.widths]
   within = [network for network in plain if limits.allow(network, space, task)]
   hand = (ChainArchitecture.uniform(HAND_DEPTH, width, kernel=HAND_KERNEL) for width in range(1, 1000))

@@ -18,9 +18,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from enas_jax import data as data_
-from enas_jax import estimators, fields, machine, plugins, spaces
+from enas_jax import environment, estimators, fields, machine, paths, plugins, spaces
 from enas_jax import model as model_
-from enas_jax.config import get_config
+from enas_jax.config import check, get_config
 from enas_jax.data import Dataset
 from enas_jax.errors import UserError
 from enas_jax.ledger import Ledger
@@ -83,20 +83,24 @@ def run(settings: ConfigDict | Mapping[str, Any] | None = None, *, data: Data | 
     The best network, what it is worth, and all candidates.
 
   Raises:
-    UserError: a setting or the data are bad, the folder is another search's, or no candidate succeeded.
+    UserError: a setting, the data or the folder's path are bad, the folder is another search's, a flag of JAX is set that would
+      change results, JAX finds no device, or no candidate succeeded.
   """
+  environment.check()
   machine.prepare()
+  machine.devices()
   plugins.load_all()
   config = _config(settings)
+  kept = None if workdir is None else paths.read(workdir, 'workdir=')
   with contextlib.ExitStack() as stack:
     shown = stack.enter_context(_shown(progress))
     dataset = _dataset(config, data, needed=train or config.estimator != 'table', note=shown.note)
-    folder = Path(workdir) if workdir is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    folder = kept or Path(stack.enter_context(tempfile.TemporaryDirectory()))
     opened = stack.enter_context(Workdir.open(
         folder, config, data_checksum=checksum(config, dataset), data=None if dataset is None else data_.record(dataset)))
     _warn_of_one_device(shown)
     execution = estimators.execution(
-        config.precision, folder, compilation_cache='workdir' if workdir is not None else 'none')
+        config.precision, folder, compilation_cache='none' if kept is None else 'workdir')
     record = search(config, dataset, opened, shown, execution=execution, train=train)
     space = spaces.make(config)
     history = tuple(Ledger(opened.ledger, space.from_json))
@@ -107,16 +111,19 @@ def run(settings: ConfigDict | Mapping[str, Any] | None = None, *, data: Data | 
         history=history,
         front=record['front'],
         record=record,
-        workdir=None if workdir is None else folder,
-        _model=model_.load(folder) if train and workdir is None else None)
+        workdir=kept,
+        _model=model_.load(folder) if train and kept is None else None)
 
 
 def _config(settings: ConfigDict | Mapping[str, Any] | None) -> ConfigDict:
-  """Returns all settings. Raises UserError for an unknown name, or a value of another type than the setting's."""
+  """Returns all settings. Raises UserError for an unknown name, or a value that its setting does not allow."""
   if isinstance(settings, ConfigDict):
     fields.check_fields(settings, get_config(), 'settings')
-    return settings.copy_and_resolve_references()
-  return fields.changed(get_config(), settings or {})
+    config = settings.copy_and_resolve_references()
+  else:
+    config = fields.changed(get_config(), settings or {})
+  check(config)
+  return config
 
 
 def _dataset(config: ConfigDict, data: Data | None, *, needed: bool, note: Callable[[str], None]) -> Dataset | None:

@@ -5,6 +5,7 @@ A command is a `main(flags)` in a module that ends with `cli.run(main)`. Its doc
 from __future__ import annotations
 
 import contextlib
+import errno
 import inspect
 import logging
 import re
@@ -21,8 +22,8 @@ import absl.logging
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from enas_jax import machine, plugins
-from enas_jax.config import get_config
+from enas_jax import environment, machine, output, paths, plugins
+from enas_jax.config import check, get_config
 from enas_jax.errors import Stopped, UserError, line_in
 from enas_jax.fields import KINDS, check_field, check_fields, flatten, suggestion
 
@@ -50,27 +51,53 @@ def run(
     argv: program name and arguments; by default the process's.
   """
   _quiet()
-  machine.prepare()
   argv = list(sys.argv if argv is None else argv)
-  try:
-    values = flags.FlagValues()
-    _define_shared(values)
-    if trains:
-      _define_training(values)
-    if define_flags is not None:
-      define_flags(values)
-    if HELP_FLAGS & set(argv[1:]):
-      plugins.load_all(_take('plugin', argv)[0])
-      print(_help(main, values))
-      sys.exit(0)
-    _parse(values, argv)
-    sys.exit(main(values))
-  except UserError as error:
-    _exit(f'error: {error}', 2)
-  except Stopped as stopped:
-    _exit('stopped after the current step; the same command resumes', 128 + stopped.signum)
-  except KeyboardInterrupt:
-    _exit('interrupted; the same command resumes', 128 + signal.SIGINT)
+  helps = bool(HELP_FLAGS & set(argv[1:]))
+  with output.lasting(_ignore if helps else output.tell_loss) as out:
+    try:
+      for note in environment.pin():
+        print(note, file=sys.stderr)
+      machine.prepare()
+      values = flags.FlagValues()
+      _define_shared(values)
+      if trains:
+        _define_training(values)
+      if define_flags is not None:
+        define_flags(values)
+      if helps:
+        plugins.load_all(_take('plugin', argv)[0])
+        print(_help(main, values), flush=True)
+        if out.lost is not None and out.lost.errno != errno.EPIPE:  # Who reads the first lines alone, as `head`, has them.
+          raise UserError(f'--help cannot be written ({out.lost.strerror}); give the output another place')
+        sys.exit(0)
+      _parse(values, argv)
+      machine.devices()
+      sys.exit(main(values))
+    except UserError as error:
+      _exit(f'error: {error}', 2)
+    except Stopped as stopped:
+      _exit('stopped after the current step; the same command resumes', 128 + stopped.signum)
+    except KeyboardInterrupt:
+      _exit('interrupted; the same command resumes', 128 + signal.SIGINT)
+
+
+class PathParser(flags.ArgumentParser):
+  """How a flag of a path is read: as text with `~` expanded."""
+
+  def __init__(self, flag: str):
+    super().__init__()
+    self._flag = flag
+
+  def parse(self, argument: str) -> str:
+    return str(paths.read(argument, f'--{self._flag}='))
+
+  def flag_type(self) -> str:
+    return 'path'
+
+
+def define_path(name: str, default: str | None, help: str, *, values: flags.FlagValues, required: bool = False) -> None:
+  """Defines a flag that takes a path, as `flags.DEFINE_string` one that takes text."""
+  flags.DEFINE(PathParser(name), name, default, help, flag_values=values, required=required)
 
 
 def execution_flags(values: flags.FlagValues) -> dict[str, Any]:
@@ -110,8 +137,8 @@ def stop_on_sigterm() -> Iterator[StopRequest]:
 
 def load_config(path: str) -> ConfigDict:
   """Runs a config file. Its fields must be those of `enas_jax.config.get_config`, so that no misspelt one goes unseen."""
-  if not Path(path).is_file():
-    raise UserError(f'--config={path}: no such file; give a Python file with get_config(), see experiments/')
+  path = str(paths.read(path, '--config='))
+  paths.content(Path(path), '--config=', 'give a Python file with get_config(), see experiments/')
   try:
     make = runpy.run_path(path).get('get_config')
     config = make and make()
@@ -126,9 +153,9 @@ def load_config(path: str) -> ConfigDict:
 
 def _define_shared(values: flags.FlagValues) -> None:
   """What is no setting: it cannot change a result, or it says what settings there are."""
-  flags.DEFINE_string(
+  define_path(
       'workdir', None, 'Folder of the run. Started again with the same settings, a run resumes from it.',
-      required=True, flag_values=values)
+      required=True, values=values)
   flags.DEFINE_multi_string(
       'plugin', [], 'Python file of your own that registers a space, a strategy, an estimator, a network or a table; once for '
       'each. Its settings are then among those of --config.', flag_values=values)
@@ -141,10 +168,10 @@ def _define_training(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
       'lowering', 'auto', "Form of the convolutions: 'shifts', 'xla', or 'auto': known for the platform, or tried once.",
       flag_values=values)
-  flags.DEFINE_string(
+  define_path(
       'compilation_cache', 'workdir', "Folder that keeps compiled programs (executable code: let nobody else write there), "
-      "'workdir' for one in the work folder, 'none' for none.", flag_values=values)
-  flags.DEFINE_string('data_dir', None, 'Folder of TFDS data sets. Default: that of TFDS.', flag_values=values)
+      "'workdir' for one in the work folder, 'none' for none.", values=values)
+  define_path('data_dir', None, 'Folder of TFDS data sets. Default: that of TFDS.', values=values)
 
 
 def _parse(values: flags.FlagValues, argv: list[str]) -> None:
@@ -168,6 +195,7 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> None:
   for name in values:
     if values[name].value == '':
       raise UserError(f'--{name}= is empty: {values[name].help}')
+  check(values.config, '--config.')
 
 
 def _take(flag: str, argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -186,6 +214,8 @@ def _take(flag: str, argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _explain(error: flags.Error, values: flags.FlagValues) -> str:
+  if isinstance(error.__context__, UserError):
+    return str(error.__context__)
   if isinstance(error, flags.UnrecognizedFlagError):
     return f'unknown flag --{error.flagname}{suggestion(error.flagname, values, "--")}'
   if missing := re.search(r'Flag --(\w+) must have a value other than None', str(error)):
@@ -211,6 +241,10 @@ def _help(main: Callable, values: flags.FlagValues) -> str:
 def _exit(message: str, code: int) -> NoReturn:
   print(' '.join(message.split()), file=sys.stderr)
   sys.exit(code)
+
+
+def _ignore(error: OSError) -> None:
+  del error
 
 
 def _quiet() -> None:

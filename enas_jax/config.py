@@ -9,15 +9,17 @@ instead. None means: a choice for this data set.
 """
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_type_hints
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from enas_jax.errors import UserError
 from enas_jax.estimators import ESTIMATORS
+from enas_jax.fields import flatten
 from enas_jax.registry import Registry
-from enas_jax.settings import group
+from enas_jax.settings import check_value, group
 from enas_jax.spaces import SPACES, Limits
 from enas_jax.strategies import STRATEGIES, Budget, Epochs
 
@@ -70,6 +72,40 @@ def get_config() -> ConfigDict:
   # The paper's space takes days. Within minutes the walks end inside of this one, or just at its width.
   config.chain.update(min_depth=4, max_depth=13, min_width=8, max_width=24, width_step=8)
   return config
+
+
+def check(config: ConfigDict, prefix: str = 'config.') -> None:
+  """Checks the values of all settings, those of groups that a run will not look at included.
+
+  Args:
+    config: all settings.
+    prefix: what stands before a setting's name in the message.
+
+  Raises:
+    UserError: a value, or a member of a tuple, is not of its setting's type, or a number is not finite.
+  """
+  default, given = get_config(), flatten(config.to_dict())
+  hints = {**dict(_types(default)), **{
+      f'{name}.{field}': hint for name, settings in _groups().items() for field, hint in get_type_hints(settings).items()}}
+  for field, value in flatten(default.to_dict()).items():
+    if field in given:
+      check_value(prefix + field, given[field], hints[field], value)
+
+
+def _types(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
+  """Yields the type of each setting that has no class with annotations, by dotted name."""
+  for name, value in config.items():
+    if isinstance(value, ConfigDict):
+      yield from _types(value, f'{prefix}{name}.')
+    else:
+      kind = config.get_type(name)
+      yield prefix + name, kind | None if value is None else kind
+
+
+def _groups() -> dict[str, type[Any]]:
+  """Returns the classes of all groups of settings that have one."""
+  registered = {name: entry.settings for registry in (SPACES, STRATEGIES, ESTIMATORS) for name, entry in registry.items()}
+  return {'epochs': Epochs, 'budget': Budget, 'limits': Limits, **registered}
 
 
 def _add_groups(config: ConfigDict, registry: Registry[Any]) -> None:

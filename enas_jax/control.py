@@ -27,7 +27,7 @@ FOLDER = 'control'
 
 def unsearched(space: SearchSpace[Any], config: ConfigDict, task: Task) -> Architecture:
   """Returns the control: the middle of the space; where it has none within the limits, what random search draws first."""
-  limits = settings.read(Limits, config.limits)
+  limits = settings.read(Limits, config.limits, 'limits')
   if isinstance(space, HasMiddle) and limits.allow(middle := space.middle(), space, task):
     return middle
   return Within(space, limits, task).sample(np.random.default_rng([config.seed, 0]))

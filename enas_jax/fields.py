@@ -31,7 +31,7 @@ def changed(config: ConfigDict, settings: Mapping[str, Any]) -> ConfigDict:
     default = owner[name]
     try:
       owner[name] = tuple(value) if isinstance(value, list) else value
-    except TypeError as error:
+    except (OverflowError, TypeError) as error:
       kind = KINDS.get(owner.get_type(name), 'understood')
       raise UserError(f'config.{field} {value!r} is not {kind}; leave it out for the default, {default!r}') from error
   return config

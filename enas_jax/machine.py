@@ -8,6 +8,9 @@ import platform
 import sys
 from typing import Any
 
+from enas_jax import environment
+from enas_jax.errors import UserError
+
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 
 
@@ -33,6 +36,22 @@ def one_cpu_device_a_core() -> None:
   import jax
   with contextlib.suppress(RuntimeError):  # JAX runs already, with the devices that it has.
     jax.config.update('jax_num_cpu_devices', usable_cores())
+
+
+def devices() -> list[Any]:
+  """Starts JAX, if it does not run yet, and returns its devices.
+
+  Raises:
+    UserError: there is none of the kind that JAX_PLATFORMS asks for, or none that works.
+  """
+  import jax
+  try:
+    return jax.devices()
+  except Exception as error:  # JAX and the makers of its back ends have no common class for it.
+    platforms = jax.config.jax_platforms
+    asked = f'JAX_PLATFORMS={platforms}: ' if platforms else ''
+    reason = str(error) or 'it is not installed'
+    raise UserError(f'{asked}JAX finds no such device ({reason}); set JAX_PLATFORMS to one that is there, as cpu is') from error
 
 
 def devices_are_set() -> bool:
@@ -61,12 +80,15 @@ def peak_memory_bytes() -> int:
 
 
 def hardware() -> dict[str, Any]:
-  """Returns what of the hardware can change the last digits of a result, as a plain record."""
-  import jax
-  device = jax.devices()[0]
+  """Returns what of the hardware, and of the variables that steer it, can change the last digits of a result: a plain record.
+
+  Raises UserError where JAX finds no device.
+  """
+  device = devices()[0]
   return {
       'backend': device.platform,
       'device_kind': device.device_kind,
-      **({} if device.platform == 'cpu' else {'device_count': jax.device_count()}),  # A CPU's change no result.
+      **({} if device.platform == 'cpu' else {'device_count': len(devices())}),  # A CPU's change no result.
       'cpu_count': usable_cores(),
+      **environment.recorded(),
   }

@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
-from enas_jax import plugins
+from enas_jax import environment, machine, paths, plugins
 from enas_jax.checkpoint import checksum, writing
 from enas_jax.data.augment import normalise
 from enas_jax.errors import UserError
@@ -54,9 +54,12 @@ class Model:
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.shape[1:] != self.task.image_shape:
       raise UserError(f'images are {images.dtype} {list(images.shape)}; give uint8 [N, {str(list(self.task.image_shape))[1:]}')
-    statistics = jax.numpy.asarray(self.mean), jax.numpy.asarray(self.std)
-    chunks = [_logits(self.network, jax.numpy.asarray(images[i:i + BATCH]), *statistics) for i in range(0, len(images), BATCH)]
-    return np.concatenate([np.asarray(c) for c in chunks]) if chunks else np.zeros((0, self.task.num_classes), np.float32)
+    with environment.neutral():
+      statistics = jax.numpy.asarray(self.mean), jax.numpy.asarray(self.std)
+      chunks = [
+          np.asarray(_logits(self.network, jax.numpy.asarray(images[i:i + BATCH]), *statistics))
+          for i in range(0, len(images), BATCH)]
+    return np.concatenate(chunks) if chunks else np.zeros((0, self.task.num_classes), np.float32)
 
   def predict(self, images: np.ndarray) -> np.ndarray:
     """uint8 images [N, H, W, C] to the indices [N] of their classes."""
@@ -106,9 +109,9 @@ def load(folder: str | pathlib.Path) -> Model:
     folder: the --workdir of the run.
 
   Raises:
-    UserError: there is no finished model, or it is damaged or of another format.
+    UserError: there is no finished model, it is damaged or of another format, or JAX finds no device.
   """
-  folder = pathlib.Path(folder)
+  folder = paths.read(folder, 'folder=')
   file = folder / 'model.json'
   try:
     record = parse_json(file.read_bytes())
@@ -130,14 +133,20 @@ def load(folder: str | pathlib.Path) -> Model:
   except (LookupError, OverflowError, TypeError, ValueError) as error:
     raise UserError(f'{file} is damaged ({type(error).__name__}: {error}); run the same command again') from error
   weights = (folder / record['weights']).absolute()
-  if weights.name != f'weights-{checksum(weights)[:CHECKSUM_DIGITS]}':
+  try:
+    intact = weights.name == f'weights-{checksum(weights)[:CHECKSUM_DIGITS]}'
+  except OSError as error:
+    raise UserError(f'{weights} cannot be read ({error.strerror}); give the --workdir of a finished run') from error
+  if not intact:
     raise UserError(f'{weights} is missing or damaged; run the same command again')
-  graph, state = nnx.split(nnx.eval_shape(lambda: build(architecture, task=task, key=jax.random.key(0))))
-  with ocp.StandardCheckpointer() as checkpointer:
-    arrays = nnx.restore_int_paths(checkpointer.restore(weights))
-  if _shapes(arrays) != _shapes(nnx.to_pure_dict(state)):
-    raise UserError(f'{file} describes another network than that of {weights}; run the same command again')
-  nnx.replace_by_pure_dict(state, jax.device_put(arrays))
+  machine.devices()
+  with environment.neutral():
+    graph, state = nnx.split(nnx.eval_shape(lambda: build(architecture, task=task, key=jax.random.key(0))))
+    with ocp.StandardCheckpointer() as checkpointer:
+      arrays = nnx.restore_int_paths(checkpointer.restore(weights))
+    if _shapes(arrays) != _shapes(nnx.to_pure_dict(state)):
+      raise UserError(f'{file} describes another network than that of {weights}; run the same command again')
+    nnx.replace_by_pure_dict(state, jax.device_put(arrays))
   network = nnx.merge(graph, state)
   network.eval()
   return Model(architecture, network, task, mean, std, class_names)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import sys
 import types
 from collections.abc import Sequence
 from pathlib import Path
 
-from enas_jax import registry
+from enas_jax import paths, registry
 from enas_jax.errors import UserError, line_in
 
 GROUP = 'enas_jax.plugins'
@@ -46,9 +47,10 @@ def load(path: str) -> None:
   Raises:
     UserError: there is no such file, it fails, or it registers what cannot be; the message names the file and the line.
   """
+  path = str(paths.read(path, '--plugin='))
   flag = f'--plugin={path}'
-  if not Path(path).is_file():
-    raise UserError(f'{flag}: no such file; give a Python file that registers a space, strategy, estimator, network or table')
+  source = paths.content(
+      Path(path), '--plugin=', 'give a Python file that registers a space, strategy, estimator, network or table')
   name = module_name(path)
   if name in sys.modules:
     return
@@ -56,7 +58,7 @@ def load(path: str) -> None:
   module.__file__ = path
   try:
     with registry.reading(flag):
-      exec(compile(Path(path).read_bytes(), path, 'exec'), vars(module))
+      exec(compile(source, path, 'exec'), vars(module))
   except (Exception, SystemExit) as error:
     del sys.modules[name]
     line = line_in(error, path)
@@ -69,4 +71,4 @@ def load(path: str) -> None:
 def module_name(path: str) -> str:
   """Returns the name of a plugin's module, the same in every process."""
   resolved = Path(path).resolve()
-  return f'enas_jax_plugin_{resolved.stem}_{hashlib.sha256(str(resolved).encode()).hexdigest()[:8]}'
+  return f'enas_jax_plugin_{resolved.stem}_{hashlib.sha256(os.fsencode(resolved)).hexdigest()[:8]}'

@@ -3,11 +3,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from enas_jax.output import Output, tell_loss
 from enas_jax.types import Evaluation, Request
 
 DECAY = 0.9  # A candidate's weight in the rate after each later one: about the last ten count.
@@ -43,7 +45,7 @@ class TimeLeft:
 class Progress:
   """Shows a search and the final training. A context manager, so that the terminal is left as it was.
 
-  Accuracies are fractions, shown in %.
+  Accuracies are fractions, shown in %. Where nothing can be shown any more, that is told once, and nothing fails of it.
 
   Args:
     console: where to show it; by default the standard output.
@@ -51,6 +53,9 @@ class Progress:
 
   def __init__(self, console: Console | None = None):
     self._console = console or Console()
+    if not isinstance(self._console.file, Output):
+      out: Any = Output(self._console.file, tell_loss)  # Rich would end the process, silently.
+      self._console.file = out
     self._live: Live | None = None
     self._started = time.monotonic()
     self._end: float | None = None

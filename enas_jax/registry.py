@@ -83,7 +83,7 @@ class Registry(Mapping[str, Entry[T]]):
   def read_settings(self, name: str, values: Mapping[str, Any]) -> Any:
     """Makes the settings of an entry from a group of a config. Raises UserError for a value that its class refuses."""
     settings = self._entries[name].settings
-    return call(f'{self.owner(name)}: config.{name}', settings, settings_.read, settings, values)
+    return call(f'{self.owner(name)}: config.{name}', settings, settings_.read, settings, values, name)
 
   def owner(self, name: str) -> str:
     """Returns who answers for an entry, for messages, such as "mine.py: strategy 'hill'"."""

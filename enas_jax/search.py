@@ -152,7 +152,7 @@ def explore(strategy: Strategy, estimator: Estimator, run: Run, config: ConfigDi
   failures, reason = 0, ''
   state = _restore(strategy, run, config.seed)
   told = len(strategy.decisions(state)) if isinstance(strategy, HasDecisions) else 0
-  budget = settings.read(strategies.Budget, config.budget)
+  budget = settings.read(strategies.Budget, config.budget, 'budget')
 
   def on_answer(request: Request, evaluation: Evaluation, state: Any) -> None:
     nonlocal failures

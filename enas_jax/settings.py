@@ -6,6 +6,7 @@ says what it means, and `__post_init__` raises UserError for a value out of rang
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -15,8 +16,10 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from enas_jax.errors import UserError
+from enas_jax.fields import KINDS
 
 PLAIN = (bool, int, float, str)
+PLURALS = {bool: 'true and false', int: 'whole numbers', float: 'numbers', str: 'texts'}
 S = TypeVar('S')
 
 
@@ -80,10 +83,43 @@ def group(settings: type) -> ConfigDict:
   return values
 
 
-def read(settings: type[S], values: Mapping[str, Any]) -> S:
-  """Makes the settings from a group of a config. Raises UserError for a value that the class refuses."""
-  names = [field.name for field in dataclasses.fields(settings) if field.name in values]  # type: ignore[arg-type]
-  return settings(**{name: tuple(value) if isinstance(value := values[name], list) else value for name in names})
+def read(settings: type[S], values: Mapping[str, Any], name: str) -> S:
+  """Makes the settings from a group of a config.
+
+  Args:
+    settings: the class.
+    values: by field; what is absent has its default.
+    name: of the group, such as 'halving', for messages.
+
+  Raises:
+    UserError: a value is not what the annotation of its field allows, is a number that is not finite, or the class refuses it.
+  """
+  given, hints = {}, typing.get_type_hints(settings)
+  for field in dataclasses.fields(settings):  # type: ignore[arg-type]
+    if field.name in values:
+      value = tuple(value) if isinstance(value := values[field.name], list) else value
+      check_value(f'config.{name}.{field.name}', value, hints[field.name], field.default)
+      given[field.name] = value
+  return settings(**given)
+
+
+def check_value(name: str, value: Any, hint: Any, default: Any) -> None:
+  """Checks the value of a setting, members of tuples included.
+
+  Args:
+    name: of the setting, for the message, such as 'config.halving.fidelities'.
+    value: what it is to be.
+    hint: the annotation of its field, such as `tuple[int, ...]` or `float | None`.
+    default: its default, for the message.
+
+  Raises:
+    UserError: the annotation does not allow the value, or a number is not finite.
+  """
+  members = value if isinstance(value, tuple) else (value,)
+  if not _is_plain(value) or not _fits(value, hint):
+    raise UserError(f'{name} {value!r} is not {_described(hint)}; leave it out for the default, {default!r}')
+  if not all(math.isfinite(member) for member in members if isinstance(member, float)):
+    raise UserError(f'{name} {value!r} is not finite; give a finite number')
 
 
 def at_least(settings: Any, least: float, *names: str, prefix: str) -> None:
@@ -123,6 +159,16 @@ def _fits(value: Any, hint: Any) -> bool:
   if hint in (int, float):
     return isinstance(value, (int, hint)) and not isinstance(value, bool)
   return isinstance(value, hint) if hint in (bool, str, types.NoneType) else True
+
+
+def _described(hint: Any) -> str:
+  """Says what an annotation allows, such as 'a tuple of whole numbers'."""
+  kinds = [kind for kind in typing.get_args(hint) if kind not in (types.NoneType, ...)]
+  if typing.get_origin(hint) is tuple and kinds:
+    return f"a tuple of {' or '.join(PLURALS.get(kind, _text(kind)) for kind in kinds)}"
+  if typing.get_origin(hint) in (typing.Union, types.UnionType) and kinds:
+    return ' or '.join(map(_described, kinds))
+  return KINDS.get(hint, f'one of {kinds}' if kinds else _text(hint))
 
 
 def _text(hint: Any) -> str:

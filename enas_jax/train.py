@@ -16,7 +16,7 @@ from absl import flags
 from flax import nnx
 from ml_collections import ConfigDict
 
-from enas_jax import cli, data, spaces
+from enas_jax import cli, data, paths, spaces
 from enas_jax.checkpoint import Checkpoints
 from enas_jax.data import Dataset
 from enas_jax.errors import Stopped, UserError
@@ -199,10 +199,9 @@ def main(values: flags.FlagValues) -> None:
 
 
 def _read(path: pathlib.Path) -> Architecture:
+  content = paths.content(path, '--architecture=', 'give a JSON file')
   try:
-    return read_architecture(parse_json(path.read_bytes()))
-  except OSError as error:
-    raise UserError(f'--architecture={path} cannot be read ({error.strerror}); give a JSON file') from error
+    return read_architecture(parse_json(content))
   except ValueError as error:
     if isinstance(error, UserError):
       raise UserError(f'--architecture={path}: {error}') from error
@@ -210,7 +209,7 @@ def _read(path: pathlib.Path) -> Architecture:
 
 
 def _define_flags(values: flags.FlagValues) -> None:
-  flags.DEFINE_string('architecture', None, 'JSON file of the architecture to train.', required=True, flag_values=values)
+  cli.define_path('architecture', None, 'JSON file of the architecture to train.', required=True, values=values)
 
 
 if __name__ == '__main__':

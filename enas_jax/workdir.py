@@ -23,7 +23,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from enas_jax import machine, resume
+from enas_jax import machine, paths, resume
 from enas_jax.errors import UserError
 from enas_jax.fields import flatten
 
@@ -135,9 +135,9 @@ class Workdir(Folder):
     Raises:
       UserError: it is not a usable folder, in use, full, in the images' folder, or belongs to other settings or data.
     """
-    path = Path(path).expanduser()
+    path = paths.read(path, '--workdir=')
     kind, _, images = config.get('data', {}).get('name', '').partition(':')
-    if kind == 'folder' and path.resolve().is_relative_to(Path(images).expanduser().resolve()):
+    if kind == 'folder' and path.resolve().is_relative_to(paths.read(images, 'data folder:').resolve()):
       raise UserError(f'workdir {path} is in the folder of the images and would be read as some; choose another --workdir')
     record = _record(config, data_checksum, data)
     with disk_errors(path):
@@ -192,8 +192,9 @@ class Workdir(Folder):
 
   def _forget(self) -> None:
     """Takes the settings back where a first run was refused before it had anything to keep, so that mended ones may follow."""
-    if {file.name for file in self.path.iterdir()} <= {'config.json', 'lock', 'compilation_cache', 'lowering.json'}:
-      (self.path / 'config.json').unlink()
+    with contextlib.suppress(OSError):  # The folder is gone or closed, of which the refusal tells.
+      if {file.name for file in self.path.iterdir()} <= {'config.json', 'lock', 'compilation_cache', 'lowering.json'}:
+        (self.path / 'config.json').unlink()
 
 
 @contextlib.contextmanager

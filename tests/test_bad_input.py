@@ -201,7 +201,7 @@ def test_architectures(refused, tmp_path, record, message):
 
 def test_no_architecture(refused, tmp_path):
   assert '--architecture is missing' in refused(command='train')
-  assert 'No such file or directory' in refused(f'--architecture={tmp_path}/x.json', command='train')
+  assert 'x.json: no such file; give a JSON file' in refused(f'--architecture={tmp_path}/x.json', command='train')
   assert 'Is a directory' in refused(f'--architecture={tmp_path}', command='train')
 
 

@@ -116,9 +116,9 @@ def test_runs_do_not_share_settings():
     ('--config.evolution.objectives=(accuracy params)', 'is not a tuple'),
     ('--config.seed=1\n2\n', 'is not a whole number'),
     ('--config=/nowhere/c.py', '--config=/nowhere/c.py: no such file'),
-    ('--config=/tmp', '--config=/tmp: no such file'),
-    ('--config=', '--config=: no such file'),
-    ('--config', '--config=: no such file'),
+    ('--config=/tmp', '--config=/tmp cannot be read (Is a directory)'),
+    ('--config=', '--config= is empty'),
+    ('--config', '--config= is empty'),
     ('--flagfile=/nowhere', 'Unable to open flagfile'),
 ])
 def test_bad_arguments(capsys, argument, expected):

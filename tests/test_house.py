@@ -8,10 +8,11 @@ import pytest
 import enas_jax
 
 PACKAGE = pathlib.Path(enas_jax.__file__).parent
-BASE = {'errors', 'types', 'settings', 'registry', 'fields', 'machine', 'plugins'}
+BASE = {'errors', 'types', 'settings', 'registry', 'fields', 'machine', 'plugins', 'environment', 'output', 'paths'}
 MAY_IMPORT = {  # Room: the rooms that it may import when it is imported or used. Nothing imports upward.
-    'errors': set(), 'machine': set(), 'types': {'errors'}, 'settings': {'errors'}, 'fields': {'errors'},
-    'registry': {'errors', 'settings'}, 'plugins': {'errors', 'registry'},
+    'errors': set(), 'output': set(), 'types': {'errors'}, 'settings': {'errors', 'fields'}, 'fields': {'errors'},
+    'environment': {'errors'}, 'paths': {'errors'}, 'machine': {'errors', 'environment'},
+    'registry': {'errors', 'settings'}, 'plugins': {'errors', 'paths', 'registry'},
     'spaces': BASE, 'data': BASE,
     'networks': BASE | {'spaces'}, 'tables': BASE | {'spaces'}, 'predictors': BASE | {'spaces'},
     'training': BASE | {'data', 'networks'},  # No space and no family.

@@ -148,9 +148,9 @@ def _define_flags(values: flags.FlagValues) -> None:
       'space', 'nasbench201', 'The search space: nasbench201, nats_size, nasbench101, nasbench_macro, or any with --table.',
       flag_values=values)
   flags.DEFINE_string('dataset', 'cifar10', 'A data set of the table.', flag_values=values)
-  flags.DEFINE_string(
+  cli.define_path(
       'table', None, "A table that comes with the package, a CSV or npz file of your own, or a benchmark's official file. "
-      "Default: the space's.", flag_values=values)
+      "Default: the space's.", values=values)
   flags.DEFINE_list(
       'strategies', ['random', 'regularized_evolution'], f"Some of {', '.join(sorted(STRATEGIES))}, with commas between; "
       f"{CHAINS} behind one shows it the table as chains, as egnas and evolution see it.", flag_values=values)

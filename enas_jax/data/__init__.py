@@ -4,6 +4,7 @@ from __future__ import annotations
 import logging
 import pathlib
 
+from enas_jax import paths
 from enas_jax.data import embedded
 from enas_jax.data.arrays import from_arrays, load_npz
 from enas_jax.data.dataset import Dataset, ImageSet, array_checksum, hold_out, statistics
@@ -53,6 +54,7 @@ def load(name: str, *, data_dir: str | pathlib.Path | None = None, note: Note = 
   kind, _, path = name.partition(':')
   if kind in ('folder', 'npz') and not path:
     raise UserError(f'data {name!r}: the path is empty; give {kind}:PATH')
-  if kind == 'folder':
-    return load_folder(path, note=note)
-  return load_npz(path) if kind == 'npz' else load_tfds(name, data_dir=data_dir, note=note)
+  if kind in ('folder', 'npz'):
+    read = load_folder if kind == 'folder' else load_npz
+    return read(paths.read(path, f'data {kind}:'), note=note)
+  return load_tfds(name, data_dir=None if data_dir is None else paths.read(data_dir, '--data_dir='), note=note)

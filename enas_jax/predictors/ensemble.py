@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from enas_jax import environment
 from enas_jax.errors import UserError
 from enas_jax.predictors.base import Prediction, Scale, check_positive, standardise
 from enas_jax.predictors.encoding import GraphEncoding
@@ -65,6 +66,7 @@ class Ensemble(abc.ABC):
     """Returns the function that turns graphs into inputs, after a look at those to train on."""
 
   def fit(self, graphs: Sequence[Graph], targets: Sequence[float], *, seed: int) -> FittedEnsemble:
+    environment.check()
     values, scale = standardise(graphs, targets)
     encoder = self.encoder(graphs)
     inputs, values = _padded((encoder(graphs), values.astype(np.float32)), len(graphs))

@@ -77,8 +77,8 @@ def make(config: ConfigDict, space: SearchSpace[A], task: Task, *, table: TableF
     if not isinstance(chosen, entry.settings):
       raise UserError(f'{owner}: for_table returned {chosen!r}; return settings, {entry.settings.__name__}(...)')
   setup = Setup(
-      schedules=Schedules.from_config(config, space), task=task, budget=settings.read(Budget, config.budget),
-      limits=settings.read(Limits, config.limits), owner=owner)
+      schedules=Schedules.from_config(config, space), task=task, budget=settings.read(Budget, config.budget, 'budget'),
+      limits=settings.read(Limits, config.limits, 'limits'), owner=owner)
   made = entry.make(chosen, setup)
   registry.check_methods(made, Strategy, owner)
   if not isinstance(made.needs, Needs):

@@ -60,7 +60,7 @@ class Schedules(Generic[A]):
   def from_config(cls, config: ConfigDict, space: SearchSpace[A]) -> Schedules[A]:
     """Reads `config.epochs` and `config.training`. Raises UserError for a setting out of range."""
     template = Schedule(epochs=1, **config.training.to_dict())
-    return cls(space=space, template=template, epochs=settings.read(Epochs, config.epochs))
+    return cls(space=space, template=template, epochs=settings.read(Epochs, config.epochs, 'epochs'))
 
   @property
   def chains(self) -> Chains:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from enas_jax import paths
 from enas_jax.errors import UserError
 from enas_jax.registry import Registry
 from enas_jax.spaces import SPACES
@@ -111,17 +112,28 @@ def read(path: str | Path, space: SearchSpace[A]) -> Table[A]:
   Raises:
     UserError: the file is no such table; the message names the row or the column.
   """
-  path = Path(path)
-  suffix = '/' if path.is_dir() else path.suffix
-  if suffix not in _READERS:
-    kinds = ', '.join(filter(None, (kind.strip('/') for kind in _READERS)))
-    raise UserError(f"table {path}: '{path.suffix}' is not one of {kinds}; for NATS-Bench give its folder")
-  return files.table_of(str(path), space, _READERS[suffix](path))
+  path = paths.read(path, 'table ')
+  try:
+    suffix = '/' if path.is_dir() else path.suffix
+    if suffix not in _READERS:
+      kinds = ', '.join(filter(None, (kind.strip('/') for kind in _READERS)))
+      raise UserError(f"table {path}: '{path.suffix}' is not one of {kinds}; for NATS-Bench give its folder")
+    arrays = _READERS[suffix](path)
+  except OSError as error:
+    raise UserError(f'table {path} cannot be read ({error.strerror}); give one that is there and can be read') from error
+  return files.table_of(str(path), space, arrays)
 
 
 def save(table: Table[Any], path: str | Path) -> None:
-  """Writes a table as npz, which `read` takes in a moment. That is for official files, whose reading takes minutes."""
-  files.write(Path(path), table.space, table.keys, table.architectures, table.columns)
+  """Writes a table as npz, which `read` takes in a moment. That is for official files, whose reading takes minutes.
+
+  Raises UserError where the file cannot be written.
+  """
+  path = paths.read(path, 'table ')
+  try:
+    files.write(path, table.space, table.keys, table.architectures, table.columns)
+  except OSError as error:
+    raise UserError(f'table {path} cannot be written ({error.strerror}); give another path') from error
 
 
 def _nasbench101(path: Path) -> dict[str, np.ndarray]:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from enas_jax import environment
+
 # Options of XLA's CPU compiler. planes.barrier stops XLA from recomputing a shared value inside each fusion that reads it, and
 # XLA removes the barriers before fusion unless the first pass below is off. Sums may be reordered, but NaN and infinity keep
 # their meaning: a diverged candidate must be seen.
@@ -105,7 +107,11 @@ class Execution:
 
   @classmethod
   def default(cls, slots: int | None = None, **settings: Any) -> Execution:
-    """Returns what suits the platform: on CPU one candidate a device in turn, elsewhere many side by side in bfloat16."""
+    """Returns what suits the platform: on CPU one candidate a device in turn, elsewhere many side by side in bfloat16.
+
+    Raises UserError where the process has a flag of JAX that would change results.
+    """
+    environment.check()
     cpu = jax.default_backend() == 'cpu'
     given = {
         'devices': tuple(jax.local_devices()), 'dtype': jnp.float32 if cpu else jnp.bfloat16, 'vmapped': not cpu,

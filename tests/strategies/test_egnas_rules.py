@@ -20,7 +20,7 @@ from enas_jax.strategies.egnas_rules import (
 )
 from enas_jax.types import Evaluation
 
-RULES = settings.read(EgnasSettings, config_with(**PUBLISHED).egnas)
+RULES = settings.read(EgnasSettings, config_with(**PUBLISHED).egnas, 'egnas')
 FAILED = Evaluation(reason='out of memory')
 
 

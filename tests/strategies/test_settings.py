@@ -17,7 +17,7 @@ def test_a_group_of_the_config_is_its_settings(name):
   group, expected = settings.group(GROUPS[name]), get_config()[name]
   assert list(group.items()) == list(expected.items())
   assert {field: group.get_type(field) for field in group} == {field: expected.get_type(field) for field in expected}
-  assert settings.read(GROUPS[name], expected) == GROUPS[name]()
+  assert settings.read(GROUPS[name], expected, name) == GROUPS[name]()
 
 
 @pytest.mark.parametrize('name', GROUPS)
