@@ -55,6 +55,6 @@ def load(name: str, *, data_dir: str | pathlib.Path | None = None, note: Note = 
   if kind in ('folder', 'npz') and not path:
     raise UserError(f'data {name!r}: the path is empty; give {kind}:PATH')
   if kind in ('folder', 'npz'):
-    read = load_folder if kind == 'folder' else load_npz
-    return read(paths.read(path, f'data {kind}:'), note=note)
+    file = paths.read(path, f'data {kind}:')
+    return load_folder(file, note=note) if kind == 'folder' else load_npz(file)
   return load_tfds(name, data_dir=None if data_dir is None else paths.read(data_dir, '--data_dir='), note=note)
