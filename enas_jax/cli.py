@@ -34,10 +34,11 @@ SETTINGS_HELP = (
 
 
 def run(
-    main: Callable[[flags.FlagValues], int | None],
+    main: Callable[..., int | None],
     *,
     define_flags: Callable[[flags.FlagValues], None] | None = None,
     trains: bool = True,
+    takes_arguments: bool = False,
     argv: Sequence[str] | None = None,
 ) -> NoReturn:
   """Parses the command line, calls `main` and exits.
@@ -45,15 +46,17 @@ def run(
   Exit codes: 0, or what `main` returns; 2 bad input; 1 a bug, with its traceback; 130 and 143 stopped by SIGINT and SIGTERM.
 
   Args:
-    main: gets the flags: `config` (a ConfigDict), `workdir`, `data_dir` and the command's own.
+    main: gets the flags: `config` (a ConfigDict), `workdir`, `data_dir` and the command's own; and arguments if it takes some.
     define_flags: adds the command's own flags to the values it is given (`flag_values=`).
     trains: whether the command has the flags of training (devices, programs, folder of data).
+    takes_arguments: whether the command takes arguments beside flags.
     argv: program name and arguments; by default the process's.
   """
   _quiet()
   argv = list(sys.argv if argv is None else argv)
   helps = bool(HELP_FLAGS & set(argv[1:]))
-  with output.lasting(_ignore if helps else output.tell_loss) as out:
+  is_answer = helps or takes_arguments  # Then `check_written` tells of its loss.
+  with output.lasting(_ignore if is_answer else output.tell_loss):
     try:
       for note in environment.pin():
         print(note, file=sys.stderr)
@@ -67,18 +70,27 @@ def run(
       if helps:
         plugins.load_all(_take('plugin', argv)[0])
         print(_help(main, values), flush=True)
-        if out.lost is not None and out.lost.errno != errno.EPIPE:  # Who reads the first lines alone, as `head`, has them.
-          raise UserError(f'--help cannot be written ({out.lost.strerror}); give the output another place')
+        check_written()
         sys.exit(0)
-      _parse(values, argv)
+      arguments = _parse(values, argv)
+      if arguments and not takes_arguments:
+        raise UserError(f'argument {arguments[0]!r} is not understood; write --NAME=VALUE, see --help')
       machine.devices()
-      sys.exit(main(values))
+      sys.exit(main(values, arguments) if takes_arguments else main(values))
     except UserError as error:
       _exit(f'error: {error}', 2)
     except Stopped as stopped:
       _exit('stopped after the current step; the same command resumes', 128 + stopped.signum)
     except KeyboardInterrupt:
       _exit('interrupted; the same command resumes', 128 + signal.SIGINT)
+
+
+def check_written() -> None:
+  """Raises UserError where the standard output, which is what was asked for, is lost; not if its reader has read enough."""
+  sys.stdout.flush()
+  lost = getattr(sys.stdout, 'lost', None)
+  if lost is not None and lost.errno != errno.EPIPE:  # As `head` does.
+    raise UserError(f'the output cannot be written ({lost.strerror}); give it another place')
 
 
 class PathParser(flags.ArgumentParser):
@@ -174,7 +186,8 @@ def _define_training(values: flags.FlagValues) -> None:
   define_path('data_dir', None, 'Folder of TFDS data sets. Default: that of TFDS.', values=values)
 
 
-def _parse(values: flags.FlagValues, argv: list[str]) -> None:
+def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
+  """Reads the flags. Returns what is none."""
   values.set_gnu_getopt(True)
   try:
     argv = values.read_flags_from_files(argv, force_gnu=True)
@@ -186,16 +199,15 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> None:
       if override := re.match(r'--?(?:no)?config\.([^=]*)', argument):
         check_field(config, override[1], '--config.')
     config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=argv)
-    stray = values(argv)[1:]
+    arguments: list[str] = values(argv)[1:]
     values['plugin'].value = paths
   except flags.Error as error:
     raise UserError(_explain(error, values)) from error
-  if stray:
-    raise UserError(f'argument {stray[0]!r} is not understood; write --NAME=VALUE, see --help')
   for name in values:
     if values[name].value == '':
       raise UserError(f'--{name}= is empty: {values[name].help}')
   check(values.config, '--config.')
+  return arguments
 
 
 def _take(flag: str, argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -61,6 +61,12 @@ class Model:
           for i in range(0, len(images), BATCH)]
     return np.concatenate(chunks) if chunks else np.zeros((0, self.task.num_classes), np.float32)
 
+  def probabilities(self, images: np.ndarray) -> np.ndarray:
+    """uint8 images [N, H, W, C] to the probability of each class, float64 [N, classes], the sum of a row being 1."""
+    logits = self.logits(images).astype(np.float64)
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    return shares / shares.sum(-1, keepdims=True)
+
   def predict(self, images: np.ndarray) -> np.ndarray:
     """uint8 images [N, H, W, C] to the indices [N] of their classes."""
     return self.logits(images).argmax(-1)

@@ -86,6 +86,7 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, folder
       'architecture': architecture.to_json(),
       'test_accuracy': record['test_accuracy'][-1],
       **({'best_epoch_test_accuracy': max(record['test_accuracy'])} if every_epoch else {}),
+      **by_class(model.predict(dataset.test.images), dataset),
       'train_accuracy': record['train_accuracy'][-1],
       'train_loss': record['loss'][-1],
       'params': space.num_params(architecture, dataset.task),
@@ -93,6 +94,22 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, folder
       'epochs': request.schedule.epochs,
       'seconds': record['seconds'],
       'curve': {name: record[name] for name in ('loss', 'train_accuracy', 'test_accuracy')},
+  }
+
+
+def by_class(predicted: np.ndarray, dataset: Dataset) -> dict[str, Any]:
+  """Returns what an accuracy does not tell of predictions [N] for the test part.
+
+  `recall` is the share of a class's images that are predicted as it, by class, None where it has none; `balanced_accuracy` is
+  its mean; `confusion` counts images, a row for each true class and a column for each predicted one.
+  """
+  from sklearn import metrics  # Not at the top: it takes half a second.
+  labels, classes = dataset.test.labels, range(len(dataset.class_names))
+  recall = metrics.recall_score(labels, predicted, labels=classes, average=None, zero_division=np.nan)
+  return {
+      'balanced_accuracy': float(np.nanmean(recall)),
+      'recall': [None if np.isnan(share) else float(share) for share in recall],
+      'confusion': metrics.confusion_matrix(labels, predicted, labels=classes).tolist(),
   }
 
 

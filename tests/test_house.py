@@ -26,7 +26,7 @@ MAY_IMPORT = {  # Room: the rooms that it may import when it is imported or used
     'cli': BASE | {'config'},
     'model': BASE | {'spaces', 'networks', 'data', 'checkpoint', 'workdir'},
 }
-TOP = {'train', 'control', 'search', 'compare', 'api', '__init__'}  # These may import all.
+TOP = {'train', 'predict', 'control', 'search', 'compare', 'api', '__init__'}  # These may import all.
 LONGEST = {'training': 300, 'families': 300, 'estimators': 300}
 
 

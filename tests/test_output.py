@@ -186,7 +186,7 @@ def test_a_comparison_that_nobody_sees(unseen, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(('reason', 'code', 'err'), [
     ('Broken pipe', 0, ''),  # As `head` leaves it, which has read what it wanted.
-    ('No space left on device', 2, 'error: --help cannot be written (No space left on device); give the output another '
+    ('No space left on device', 2, 'error: the output cannot be written (No space left on device); give the output another '
                                    'place\n')])
 def test_help_is_for_its_reader(unseen, reason, code, err):
   def main(flags):
