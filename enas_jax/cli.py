@@ -90,7 +90,7 @@ def check_written() -> None:
   sys.stdout.flush()
   lost = getattr(sys.stdout, 'lost', None)
   if lost is not None and lost.errno != errno.EPIPE:  # As `head` does.
-    raise UserError(f'the output cannot be written ({lost.strerror}); give it another place')
+    raise UserError(f'the output cannot be written ({lost.strerror}); give the output another place')
 
 
 class PathParser(flags.ArgumentParser):

@@ -6,6 +6,7 @@ import os
 import jax
 import numpy as np
 import pytest
+import scipy.special
 from flax import nnx
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
@@ -23,9 +24,10 @@ CLASSES = ('ant', 'bee, wild', 'dög')
 
 @pytest.fixture(scope='module')
 def model():
-  architecture, rng = ChainArchitecture(2, (0, 1, 0), (3, 5, 3)), np.random.default_rng(0)
+  architecture, rng = ChainArchitecture(2, (0, 1, 0), (3, 5, 3)), np.random.default_rng(5)
   graph, leaves = nnx.split(nnx.eval_shape(lambda: build(architecture, task=TASK, key=jax.random.key(0))))
-  network = nnx.merge(graph, jax.tree.map(lambda x: jax.numpy.asarray(rng.uniform(-1, 1, x.shape) ** 2, x.dtype), leaves))
+  draw = {False: lambda shape: rng.uniform(0.5, 1.5, shape), True: lambda shape: rng.uniform(-1.5, 1.5, shape)}
+  network = nnx.merge(graph, jax.tree.map(lambda x: jax.numpy.asarray(draw[x.ndim > 1](x.shape), x.dtype), leaves))
   network.eval()
   return Model(architecture, network, TASK, np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32), CLASSES)
 
@@ -42,6 +44,7 @@ def run(model, tmp_path_factory):
 def pictures(tmp_path):
   """A folder of seven images, some in folders, and other files. Their pixels, in the order of their names."""
   pixels = np.random.default_rng(1).integers(0, 256, (7, 8, 6, 3), np.uint8)
+  pixels //= np.arange(1, 8, dtype=np.uint8)[:, None, None, None]
   folder = tmp_path / 'pictures'
   names = ['a.png', 'b.BMP', 'sub/c.png', 'sub/deeper/d.tif', 'sub/e.png', 'sub2/f.webp', 'z.gif']
   order = ['a.png', 'b.BMP', 'z.gif', 'sub/c.png', 'sub/e.png', 'sub/deeper/d.tif', 'sub2/f.webp']
@@ -77,9 +80,8 @@ def test_a_folder_and_files(model, run, pictures, capsys, monkeypatch, batch):
   assert command(f'--workdir={run}', folder, folder / 'sub2' / 'f.webp') == 0
   out, err = capsys.readouterr()
   files, classes, probabilities = table(out)
-  assert files == [str(folder / name) for name in [*order, 'sub2/f.webp']]
-  logits = np.vstack([model.logits(pixels), model.logits(pixels[-1:])]).astype(float)
-  expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+  assert files == [str(folder / name) for name in (*order, 'sub2/f.webp')]
+  expected = scipy.special.softmax(np.vstack([model.logits(pixels), model.logits(pixels[-1:])]).astype(float), -1)
   np.testing.assert_allclose(probabilities, expected, rtol=1e-4, atol=1e-6)
   assert classes == [CLASSES[i] for i in expected.argmax(-1)] and len(set(classes)) > 1
   assert err == '8 images\n'
@@ -103,7 +105,8 @@ def test_it_is_written_to_a_file_and_read_as_for_training(model, run, tmp_path, 
   _, _, probabilities = table(output.read_text())
   known = [pixels, next(image for image in (*dataset.train.images, *dataset.test.images) if not (image == pixels).all())]
   np.testing.assert_allclose(probabilities, model.probabilities(np.stack(known)), rtol=1e-4, atol=1e-6)
-  assert capsys.readouterr() == ('', '2 images; 1 turned as their EXIF orientation says; 1 with transparency, shown over white\n')
+  words = '2 images; 1 turned as their EXIF orientation says; 1 with transparency, shown over white\n'
+  assert capsys.readouterr() == ('', words)
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
