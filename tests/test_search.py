@@ -106,6 +106,7 @@ def test_the_record_of_the_run(undisturbed, runner):
   assert {'jax', 'flax', 'enas_jax', 'python'} <= set(record['versions'])
   assert record['hardware']['backend'] and record['hardware']['cpu_count'] == usable
   assert '-m enas_jax.search' in record['command']
+  assert record['data'] == data.record(data.load(f'npz:{runner.images}'))
   assert list((undisturbed / 'checkpoints').iterdir())
 
 
@@ -117,6 +118,18 @@ def test_in_process_as_on_the_command_line(undisturbed, runner, tmp_path):
   same_run(tmp_path, undisturbed)
 
 
+def test_the_first_line_of_every_command_says_what_was_read(undisturbed, runner, tmp_path, capsys):
+  """Of finished runs, too: they are read at every start."""
+  told = data.describe(data.load(f'npz:{runner.images}'))
+  assert 'train 200 (50 a class), test 60 (15 a class)' in told
+  assert runner.here('search', shutil.copytree(undisturbed, tmp_path / 'w')) == 0
+  assert capsys.readouterr().out.splitlines()[0] == told
+  architecture = f'--architecture={undisturbed}/architecture.json'
+  assert runner.here('train', tmp_path / 'train', architecture, **{'epochs.final': 1}) == 0
+  assert capsys.readouterr().out.splitlines()[0] == told
+  assert read(tmp_path / 'train', 'config.json')['data'] == read(undisturbed, 'config.json')['data']
+
+
 def test_a_finished_search_is_kept_as_it_is(undisturbed, runner, tmp_path, capsys):
   workdir = shutil.copytree(undisturbed, tmp_path / 'w')
   before = files(workdir)
@@ -124,7 +137,7 @@ def test_a_finished_search_is_kept_as_it_is(undisturbed, runner, tmp_path, capsy
   assert files(workdir) == before
   out, err = capsys.readouterr()
   accuracy = 100 * read(workdir, 'result.json')['test_accuracy']
-  assert out.count('\n') == 1 and f'test accuracy {accuracy:.2f} %' in out and not err
+  assert out.count('\n') == 2 and f'test accuracy {accuracy:.2f} %' in out and not err
 
 
 @pytest.mark.parametrize('name', ['result.json', 'model.json', 'weights*/*', 'controller.json'])

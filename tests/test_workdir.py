@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -163,6 +164,46 @@ def test_a_workdir_among_the_images(tmp_path, inside):
     refused(tmp_path / inside, 'is in the folder of the images', config=config)
   assert not list(tmp_path.glob('**/config.json'))
   start(tmp_path / 'w', changed(get_config(), {'data.name': f'folder:{tmp_path / "images"}'})).close()
+
+
+def part(images, checksum, content):
+  return {'images': images, 'checksum': checksum, 'content': content}
+
+
+STORED = {'parts': {'train': part(9, 'a', 'b'), 'test': part(2, 'c', 'd')}}
+
+
+@pytest.mark.parametrize(('parts', 'expected'), [
+    ({'train': part(9, 'x', 'b')}, '; train has the same images in another order, and order counts); choose'),
+    ({'test': part(3, 'x', 'y')}, '; test has other images or labels, 2 then and 3 now); choose'),
+    ({'train': part(9, 'x', 'b'), 'test': part(2, 'x', 'y')},
+     '; test has other images or labels, 2 then and 2 now; train has the'),
+    ({'valid': part(1, 'x', 'y')}, '; valid is new); choose'),
+    ({}, '; the images are the same, the table is not); choose')])
+def test_other_data_by_part(tmp_path, parts, expected):
+  Workdir.open(tmp_path, get_config(), data_checksum='d', data=STORED).close()
+  with pytest.raises(UserError, match=re.escape(f'other data (checksum stored d, now e{expected}')):
+    Workdir.open(tmp_path, get_config(), data_checksum='e', data={'parts': {**STORED['parts'], **parts}})
+  Workdir.open(tmp_path, get_config(), data_checksum='d', data={'parts': {}}).close()  # The checksum alone decides.
+
+
+def test_a_workdir_without_a_record_of_its_images_is_resumed_on_the_same_ones(tmp_path):
+  start(tmp_path).close()
+  assert 'data' not in json.loads((tmp_path / 'config.json').read_text())
+  before = (tmp_path / 'config.json').read_bytes()
+  Workdir.open(tmp_path, get_config(), data_checksum='d', data=STORED).close()
+  assert (tmp_path / 'config.json').read_bytes() == before
+  with pytest.raises(UserError, match='kept no record of its images and may have read them otherwise\\); choose'):
+    Workdir.open(tmp_path, get_config(), data_checksum='e', data=STORED)
+
+
+@pytest.mark.parametrize('damaged', [1, [], {'parts': 1}, {'parts': {'train': {}}}, {'parts': {'train': 1}}])
+def test_a_damaged_record_of_the_images_is_told(tmp_path, damaged):
+  Workdir.open(tmp_path, get_config(), data_checksum='d', data=STORED).close()
+  record = json.loads((tmp_path / 'config.json').read_text())
+  (tmp_path / 'config.json').write_text(json.dumps({**record, 'data': damaged}))
+  with pytest.raises(UserError, match='now e; its record of the images is damaged\\); choose'):
+    Workdir.open(tmp_path, get_config(), data_checksum='e', data=STORED)
 
 
 def test_other_versions_and_hardware_are_noted(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from enas_jax.errors import UserError
 
 VERSION = 2  # Raised when the pixels of some file change: caches are made anew then.
 UNREADABLE = {'BUFR', 'EPS', 'GRIB', 'HDF5', 'MPEG', 'WMF'}  # Pillow knows them by name, or has other programs draw them.
+COMMON = ('PNG', 'JPEG', 'GIF', 'BMP', 'PPM')  # Always there.
 MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}  # Pillow's, by channels.
 WORKING = ('L', 'RGB')
 BACKGROUND = 'white'
@@ -41,9 +42,9 @@ class Picture(NamedTuple):
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-  """Returns the formats that this Pillow decodes by itself."""
+  """Returns the formats that this Pillow decodes by itself, in the order in which a file is tried."""
   Image.init()
-  return tuple(sorted(set(Image.OPEN) - UNREADABLE))
+  return (*COMMON, *sorted(set(Image.OPEN) - UNREADABLE - set(COMMON)))
 
 
 @functools.cache

@@ -41,5 +41,6 @@ def test_published_statistics(name, mean, std):
 
 
 def test_other_sets_have_no_published_statistics(user_error):
-  with user_error("'mnist'", 'published_statistics', 'cifar10'):
-    published_statistics('mnist')
+  for name in ('mnist', 'folder:cifar10'):
+    with user_error(repr(name), 'published_statistics to False', 'cifar10', 'go by the name alone'):
+      published_statistics(name)

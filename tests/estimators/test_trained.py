@@ -466,7 +466,13 @@ def test_make_parts_the_data_as_the_config_says(user_error):
   estimator = estimators.make(config, SPACE, make_dataset(), execution=Execution.default(), should_stop=lambda: False)
   assert isinstance(estimator, TrainedEstimator)
   assert (estimator._resources.data.train_size, estimator._resources.data.score_size) == (32, 8)
+  mine = dataclasses.replace(make_dataset(), valid=make_dataset().test)
+  estimator = estimators.make(config, SPACE, mine, execution=Execution.default(), should_stop=lambda: False)
+  assert (estimator._resources.data.train_size, estimator._resources.data.score_size) == (40, 6)
   config.data.score_on_test = True
+  mine = dataclasses.replace(make_dataset(), valid=make_dataset().train)
+  estimator = estimators.make(config, SPACE, mine, execution=Execution.default(), should_stop=lambda: False)
+  assert (estimator._resources.data.train_size, estimator._resources.data.score_size) == (40, 6)
   estimator = estimators.make(config, SPACE, make_dataset(), execution=Execution.default(), should_stop=lambda: False)
   assert (estimator._resources.data.train_size, estimator._resources.data.score_size) == (40, 6)
   config.training.batch_size = 64
