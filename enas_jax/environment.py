@@ -113,4 +113,6 @@ def recorded() -> dict[str, str]:
 
 def _plain(value: Any) -> Any:
   """Returns a flag's value as `update` takes it."""
-  return value.name.lower() if isinstance(value, enum.IntEnum) else value
+  if isinstance(value, enum.Enum):
+    return value.value if isinstance(value, str) else value.name.lower()
+  return value

@@ -30,6 +30,8 @@ def changed(config: ConfigDict, settings: Mapping[str, Any]) -> ConfigDict:
       owner = owner[each]
     default = owner[name]
     try:
+      if isinstance(value, bool) and owner.get_type(name) is float:  # Which ConfigDict takes for 1.0.
+        raise TypeError
       owner[name] = tuple(value) if isinstance(value, list) else value
     except (OverflowError, TypeError) as error:
       kind = KINDS.get(owner.get_type(name), 'understood')

@@ -22,11 +22,12 @@ def read(path: str | os.PathLike[str], source: str) -> Path:
     raise UserError(f'{source}{path!r} is no path; give text or a pathlib.Path')
   if not text:
     raise UserError(f'{source} is empty; give a path')
-  try:
-    expanded = Path(text).expanduser()
-  except RuntimeError as error:
-    user = Path(text).parts[0]
-    raise UserError(f"{source}{text}: no home folder is known for {user}; write ./{user} if that is a folder's name") from error
+  expanded = Path(os.path.expanduser(text))
+  if expanded.parts[:1] and expanded.parts[0].startswith('~'):
+    if text.startswith('~'):
+      user = expanded.parts[0]
+      raise UserError(f"{source}{_short(text)}: no home folder is known for {user}; write ./{user} if that is a folder's name")
+    expanded = Path.cwd() / expanded  # './~x', which is to stay what it is when it is read again.
   try:
     os.lstat(expanded)
   except (FileNotFoundError, NotADirectoryError, PermissionError):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from support.run_records import files, image_part, ledger, write_images
 
+from enas_jax.progress import Progress
 from enas_jax.workdir import Workdir
 
 pytest_plugins = ['support.search_fixtures']
@@ -323,6 +324,24 @@ def folder(tmp_path):
 def test_folders_of_images(refused, folder, break_it, message):
   break_it(folder)
   assert message in refused(**{'data.name': f'folder:{folder}', 'training.batch_size': 4})
+
+
+@pytest.mark.parametrize(('event', 'count'), [
+    ('note', 1), ('phase', 1), ('candidate', 1), ('candidate', 2), ('describe', 2), ('phase', 2), ('training', 1)], ids=str)
+def test_a_workdir_that_is_deleted_under_the_run(runner, tmp_path, monkeypatch, capsys, event, count):
+  calls, shown = [], getattr(Progress, event)
+
+  def show(*arguments):
+    calls.append(arguments)
+    if len(calls) == count:
+      shutil.rmtree(tmp_path / 'w')
+    shown(*arguments)
+
+  monkeypatch.setattr(Progress, event, show)
+  settings = {'strategy': 'random', 'budget.evaluations': 2, 'random.batch': 1, 'epochs.final': 1}
+  assert runner.here('search', tmp_path / 'w', **settings) == 2
+  expected = f'error: workdir {tmp_path}/w is not readable and writable (No such file or directory); choose another --workdir\n'
+  assert capsys.readouterr().err == expected and len(calls) >= count
 
 
 @pytest.mark.slow

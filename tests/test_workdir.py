@@ -2,19 +2,27 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from enas_jax import resume
 from enas_jax import workdir as module
+from enas_jax.checkpoint import Checkpoints
 from enas_jax.config import get_config
 from enas_jax.errors import UserError
 from enas_jax.fields import changed, flatten
+from enas_jax.ledger import Ledger
+from enas_jax.spaces.chain import ChainArchitecture, ChainSpace
+from enas_jax.types import Evaluation, Request, Schedule
 from enas_jax.workdir import Workdir, disk_errors
+
+REQUEST = Request(ChainArchitecture.uniform(4, 8), Schedule(epochs=1))
 
 HOLDER = '''
 import sys, time
@@ -278,6 +286,31 @@ def test_full_disk_keeps_the_old_record(tmp_path, monkeypatch):
       workdir.write_json('result.json', {'accuracy': 0.6})
     assert workdir.read_json('result.json') == {'accuracy': 0.5}
     assert not list(tmp_path.glob('*.tmp'))
+
+
+VANISH = {
+    'record': lambda workdir: workdir.write_json('result.json', {}), 'bytes': lambda workdir: workdir.write_bytes('x', b''),
+    'part': lambda workdir: workdir.part('control'),
+    'ledger': lambda workdir: Ledger(workdir.ledger, ChainSpace().from_json).add(REQUEST, Evaluation(reason='x')),
+    'checkpoints': lambda workdir: Checkpoints(workdir.path / 'checkpoints', print).save(1, [np.zeros(2)], {}),
+}
+
+
+@pytest.mark.parametrize('what', VANISH)
+@pytest.mark.parametrize('instead', ['nothing', 'a file'])
+def test_a_folder_that_is_gone_under_the_run(tmp_path, what, instead):
+  path = tmp_path / 'w'
+  made_anew = what == 'checkpoints' and instead == 'nothing'  # With its parents.
+  message = 'the end' if made_anew else rf'^workdir {re.escape(str(path))} is not .*; choose another --workdir'
+  with pytest.raises(UserError, match=message), start(path) as workdir:
+    shutil.rmtree(path)
+    if instead == 'a file':
+      path.touch()
+    VANISH[what](workdir)
+    raise UserError('the end')
+  if instead == 'a file':
+    path.unlink()
+  start(path).close()  # The lock was let go.
 
 
 def test_what_is_not_the_disk_s_fault_is_not_called_so(tmp_path):
