@@ -21,7 +21,7 @@ import absl.logging
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from enas_jax import machine, plugins
+from enas_jax import machine, plugins, supervise
 from enas_jax.config import get_config
 from enas_jax.errors import Stopped, UserError, line_in
 from enas_jax.fields import KINDS, check_field, check_fields, flatten, suggestion
@@ -51,6 +51,7 @@ def run(
   """
   _quiet()
   machine.prepare()
+  own = argv is None
   argv = list(sys.argv if argv is None else argv)
   try:
     values = flags.FlagValues()
@@ -64,6 +65,8 @@ def run(
       print(_help(main, values))
       sys.exit(0)
     _parse(values, argv)
+    if trains and own:
+      supervise.take_over(Path(values.workdir).expanduser() / supervise.MARK)
     sys.exit(main(values))
   except UserError as error:
     _exit(f'error: {error}', 2)

@@ -10,18 +10,20 @@ import enas_jax
 PACKAGE = pathlib.Path(enas_jax.__file__).parent
 BASE = {'errors', 'types', 'settings', 'registry', 'fields', 'machine', 'plugins'}
 MAY_IMPORT = {  # Room: the rooms that it may import when it is imported or used. Nothing imports upward.
-    'errors': set(), 'machine': set(), 'types': {'errors'}, 'settings': {'errors'}, 'fields': {'errors'},
+    'errors': set(), 'quotas': set(), 'supervise': set(), 'machine': {'quotas'},
+    'types': {'errors'}, 'settings': {'errors'}, 'fields': {'errors'},
     'registry': {'errors', 'settings'}, 'plugins': {'errors', 'registry'},
     'spaces': BASE, 'data': BASE,
     'networks': BASE | {'spaces'}, 'tables': BASE | {'spaces'}, 'predictors': BASE | {'spaces'},
-    'training': BASE | {'data', 'networks'},  # No space and no family.
+    'training': BASE | {'data', 'networks', 'quotas'},  # No space and no family.
     'families': BASE | {'spaces', 'networks', 'training'},
     'strategies': BASE | {'spaces', 'predictors'},  # No estimator.
     'estimators': BASE | {'spaces', 'data', 'tables', 'training', 'families'},  # No strategy.
     'loop': BASE, 'progress': BASE, 'workdir': BASE, 'ledger': BASE | {'workdir'}, 'checkpoint': BASE | {'workdir'},
     'spending': BASE | {'progress', 'strategies'},
     'config': BASE | {'spaces', 'strategies', 'estimators'},
-    'cli': BASE | {'config'},
+    'cli': BASE | {'config', 'supervise'},
+    'in_training': BASE | {'estimators', 'loop', 'supervise', 'workdir'},
     'model': BASE | {'spaces', 'networks', 'data', 'checkpoint', 'workdir'},
 }
 TOP = {'train', 'control', 'search', 'compare', 'api', '__init__'}  # These may import all.
