@@ -22,7 +22,7 @@ import absl.logging
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from enas_jax import environment, machine, output, paths, plugins
+from enas_jax import environment, machine, output, paths, plugins, supervise
 from enas_jax.config import check, get_config
 from enas_jax.errors import Stopped, UserError, line_in
 from enas_jax.fields import KINDS, check_field, check_fields, flatten, suggestion
@@ -53,6 +53,7 @@ def run(
     argv: program name and arguments; by default the process's.
   """
   _quiet()
+  own = argv is None
   argv = list(sys.argv if argv is None else argv)
   helps = bool(HELP_FLAGS & set(argv[1:]))
   is_answer = helps or takes_arguments  # Then `check_written` tells of its loss.
@@ -75,6 +76,8 @@ def run(
       arguments = _parse(values, argv)
       if arguments and not takes_arguments:
         raise UserError(f'argument {arguments[0]!r} is not understood; write --NAME=VALUE, see --help')
+      if trains and own:
+        supervise.take_over(Path(values.workdir) / supervise.MARK)
       machine.devices()
       sys.exit(main(values, arguments) if takes_arguments else main(values))
     except UserError as error:

@@ -15,10 +15,11 @@ from enas_jax import settings, spaces
 from enas_jax.data import Dataset
 from enas_jax.errors import Stopped, UserError
 from enas_jax.estimators import Execution
+from enas_jax.in_training import InTraining
 from enas_jax.model import load, read_architecture
 from enas_jax.progress import Progress
 from enas_jax.spaces import HasMiddle, Limits, SearchSpace, Within
-from enas_jax.train import finished, fit
+from enas_jax.train import check_verdict, final_request, finished, fit, fit_watched
 from enas_jax.types import Architecture, Task
 from enas_jax.workdir import Folder, Workdir
 
@@ -34,11 +35,12 @@ def unsearched(space: SearchSpace[Any], config: ConfigDict, task: Task) -> Archi
 
 
 def fit_beside_control(winner: Architecture, config: ConfigDict, dataset: Dataset, workdir: Workdir, progress: Progress, *,
-                       execution: Execution, should_stop: Callable[[], bool]) -> dict[str, Any]:
+                       in_training: InTraining, execution: Execution, should_stop: Callable[[], bool]) -> dict[str, Any]:
   """Trains the winner as `train.fit` does, and an unsearched network in the same way for comparison.
 
   On a CPU with several devices the two train at once, each on a core: one network keeps little more than one busy. Elsewhere,
-  and under a limit on memory, the control follows. It lies in the folder `control` of the work folder, for enas_jax.load.
+  under a limit on memory, and if the process was killed meanwhile, the control follows. It lies in the folder `control` of the
+  work folder, for enas_jax.load.
 
   Returns:
     The record of `fit`, and under `control` the other network's, with `gain`, the winner's test accuracy less the control's,
@@ -50,27 +52,39 @@ def fit_beside_control(winner: Architecture, config: ConfigDict, dataset: Datase
   """
   plain = unsearched(spaces.make(config, winner.to_json()['space']), config, dataset.task)
   if plain == winner:
-    result = fit(winner, config, dataset, workdir, progress, execution=execution, should_stop=should_stop)
+    result = fit_watched(winner, config, dataset, workdir, progress, in_training=in_training, execution=execution,
+                         should_stop=should_stop)
     return {**result, 'control': {'architecture': plain.to_json(), 'gain': 0.0, 'standard_error': 0.0}}
   given_up = threading.Event()
-  at_once = execution.platform == 'cpu' and len(execution.devices) > 1 and not config.memory_limit_gb
+  requests = [check_verdict(winner, config, workdir, in_training), final_request(plain, config)]
+  at_once = (execution.platform == 'cpu' and len(execution.devices) > 1 and not config.memory_limit_gb
+             and not any(map(in_training.suspects, requests)))
   devices = execution.devices[1:2] if at_once else execution.devices
 
-  def control() -> dict[str, Any]:
+  def control(on_save: Callable[[], None] = lambda: None) -> dict[str, Any]:
     with jax.default_device(devices[0]):
       return _fit_control(
           plain, config, dataset, workdir.part(FOLDER), execution=dataclasses.replace(execution, devices=devices),
-          should_stop=lambda: given_up.is_set() or should_stop())
+          should_stop=lambda: given_up.is_set() or should_stop(), on_save=on_save)
 
+  def control_alone() -> dict[str, Any]:
+    request = requests[1]
+    if reason := in_training.verdict(request):
+      return {'architecture': plain.to_json(), 'reason': reason}
+    in_training.begin([request], alone=in_training.suspects(request))
+    return control(lambda: in_training.went_on(request))
+
+  in_training.begin(requests if at_once else requests[:1], alone=in_training.suspects(requests[0]))
   with concurrent.futures.ThreadPoolExecutor(1) as pool:
     ahead = pool.submit(control) if at_once else None
     try:
-      result = fit(winner, config, dataset, workdir, progress, execution=execution, should_stop=should_stop)
+      result = fit(winner, config, dataset, workdir, progress, execution=execution, should_stop=should_stop,
+                   on_save=lambda: in_training.went_on(requests[0]))
     except BaseException:
       given_up.set()
       raise
     progress.phase(f'training of an unsearched network, for comparison: {plain}')
-    record = ahead.result() if ahead else control()
+    record = ahead.result() if ahead else control_alone()
   if 'reason' not in record:
     record |= _gain(workdir, dataset)
   return {**result, 'control': record}
@@ -89,12 +103,12 @@ def describe(control: dict[str, Any]) -> str:
 
 
 def _fit_control(plain: Architecture, config: ConfigDict, dataset: Dataset, folder: Folder, *, execution: Execution,
-                 should_stop: Callable[[], bool]) -> dict[str, Any]:
+                 should_stop: Callable[[], bool], on_save: Callable[[], None]) -> dict[str, Any]:
   with Progress.silent() as silent:
     if (known := finished(folder, silent)) is not None:
       return known
     try:
-      record = fit(plain, config, dataset, folder, silent, execution=execution, should_stop=should_stop)
+      record = fit(plain, config, dataset, folder, silent, execution=execution, should_stop=should_stop, on_save=on_save)
     except Stopped:
       raise
     except Exception as error:  # Whatever it is, the winner is trained and kept; the reason is recorded.

@@ -50,6 +50,10 @@ class Ledger:
   def __iter__(self) -> Iterator[tuple[Request, Evaluation]]:
     return iter(self._entries.values())
 
+  def __contains__(self, key: object) -> bool:
+    """Returns whether the request with this key has an evaluation."""
+    return key in self._entries
+
   def get(self, request: Request) -> Evaluation | None:
     """Returns a request's evaluation, or None where there is none."""
     entry = self._entries.get(request.key)

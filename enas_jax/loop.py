@@ -46,6 +46,7 @@ def drive(
     on_tell: Callable[[Any], None] | None = None,
     cut: Callable[[Sequence[Request], Sequence[Request], Any], bool] = lambda *batch: False,
     should_stop: Callable[[], bool] = lambda: False,
+    estimate: Callable[[Estimator, Sequence[Request], Iterable[Request]], Iterator[tuple[int, Evaluation]]] | None = None,
 ) -> Any:
   """Runs a strategy from a state to its end.
 
@@ -59,6 +60,7 @@ def drive(
     cut: is asked before a batch is evaluated whether the search ends there, with the batch, those of it whose answer is not
       known, and the strategy's state.
     should_stop: is asked after each `tell`.
+    estimate: has a batch estimated; None for `together`.
 
   Returns:
     The strategy's last state; where it was cut, that before the batch.
@@ -76,8 +78,7 @@ def drive(
     new = [request for request in dict.fromkeys(requests) if answers.get(request) is None]
     if cut(requests, new, before):
       return before
-    estimator.prepare(_expected(strategy, state, new, answers))
-    for index, evaluation in _estimated(estimator, new):
+    for index, evaluation in (estimate or together)(estimator, new, _expected(strategy, state, new, answers)):
       answers.add(new[index], evaluation)
       if on_answer is not None:
         on_answer(new[index], evaluation, state)
@@ -91,6 +92,22 @@ def drive(
     if should_stop():
       raise Stopped
   return state
+
+
+def together(estimator: Estimator, requests: Sequence[Request],
+             expected: Iterable[Request]) -> Iterator[tuple[int, Evaluation]]:
+  """Yields (index into requests, evaluation) as the estimator gives them, all requests being given to it at once.
+
+  Args:
+    estimator: what answers.
+    requests: the batch.
+    expected: what is probably to be evaluated now and later, the first first, for the estimator to prepare.
+
+  Raises:
+    UserError: the estimator returns something else than its contract says.
+  """
+  estimator.prepare(expected)
+  yield from _estimated(estimator, requests)
 
 
 def _asked(strategy: Strategy, state: Any) -> tuple[Sequence[Request], Any]:

@@ -3,20 +3,22 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import platform
 import sys
 from typing import Any
 
-from enas_jax import environment
+from enas_jax import environment, quotas
 from enas_jax.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 
 
 def usable_cores() -> int:
-  """Returns the number of cores that this process may run on."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+  """Returns the number of cores that this process may keep busy: those it may run on, or fewer where it has a quota of time."""
+  there = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+  return max(1, math.ceil(min(there, quotas.cores())))
 
 
 def prepare() -> None:
@@ -33,6 +35,8 @@ def one_cpu_device_a_core() -> None:
   """
   if devices_are_set():
     return
+  if quotas.cores() < math.inf:
+    os.environ.setdefault('NPROC', str(usable_cores()))  # XLA's threads: it looks at no quota itself.
   import jax
   with contextlib.suppress(RuntimeError):  # JAX runs already, with the devices that it has.
     jax.config.update('jax_num_cpu_devices', usable_cores())

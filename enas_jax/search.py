@@ -23,6 +23,7 @@ from enas_jax.data import Dataset
 from enas_jax.errors import UserError
 from enas_jax.estimators import Estimator, Execution
 from enas_jax.estimators.table import looked_up_in, task_of
+from enas_jax.in_training import InTraining, killers_in_a_row
 from enas_jax.ledger import Ledger
 from enas_jax.loop import drive
 from enas_jax.machine import peak_memory_bytes
@@ -30,7 +31,8 @@ from enas_jax.progress import Progress, TimeLeft
 from enas_jax.spaces import HasDepthAndWidth, SearchSpace
 from enas_jax.spending import Spending
 from enas_jax.strategies import HasDecisions, HasNotice, Strategy
-from enas_jax.train import check_network, check_seed, final_request, finished, fit
+from enas_jax.supervise import MARK
+from enas_jax.train import check_network, check_seed, final_request, finished, fit_watched
 from enas_jax.types import Architecture, Evaluation, Request, Task
 from enas_jax.workdir import Workdir
 
@@ -43,6 +45,7 @@ class Run:
   workdir: Workdir
   ledger: Ledger
   progress: Progress
+  in_training: InTraining
 
 
 def main(values: flags.FlagValues) -> None:
@@ -108,30 +111,33 @@ def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progre
   if not len(ledger) and (workdir.path / 'architecture.json').exists():
     raise UserError(f"workdir {workdir.path} has architecture.json but no ledger: not a search's; choose another --workdir")
   if (result := finished(workdir, progress)) is not None:
+    workdir.remove(MARK)
     return result
   progress.start(ledger)
   progress.note(f"space '{space.name}' ({_count(space.size())} networks), strategy '{config.strategy}'")
   if isinstance(strategy, HasNotice) and strategy.notice:
     progress.note(strategy.notice)
   progress.note(estimator.describe())
-  progress.phase('search for the best network')
-  state, cut = explore(strategy, estimator, Run(task, workdir, ledger, progress), config, should_stop)
-  architecture = strategy.best(state)
-  if architecture is None:
-    raise UserError(f'none of {len(ledger)} candidates succeeded; see the reasons in {ledger.path}')
-  if at_bound := _at_bound(space, architecture, [request.architecture for request, _ in ledger]):
-    progress.note(at_bound)
-  found = {**({'cut': cut} if cut else {}), 'population': estimator.report(), 'front': strategy.front(state)}
-  if isinstance(strategy, HasDecisions) and (decisions := strategy.decisions(state)):
-    found['decisions'] = [decision.to_json() for decision in decisions]
-  del estimator  # Its programs, before the final training needs memory.
-  if not train or dataset is None:
-    return {'seed': config.seed, 'architecture': architecture.to_json(), **_summary(ledger), **found}
-  progress.phase(f'final training of the best network: {architecture}')
-  train_winner = control.fit_beside_control if config.control else fit
-  final = train_winner(architecture, config, dataset, workdir, progress, execution=execution, should_stop=should_stop)
-  result = {**final, **_summary(ledger, final['seconds']), **found}
-  workdir.write_json('result.json', result)
+  with InTraining(workdir, progress.note, ledger.__contains__) as in_training:
+    progress.phase('search for the best network')
+    state, cut = explore(strategy, estimator, Run(task, workdir, ledger, progress, in_training), config, should_stop)
+    architecture = strategy.best(state)
+    if architecture is None:
+      raise UserError(f'none of {len(ledger)} candidates succeeded; see the reasons in {ledger.path}')
+    if at_bound := _at_bound(space, architecture, [request.architecture for request, _ in ledger]):
+      progress.note(at_bound)
+    found = {**({'cut': cut} if cut else {}), 'population': estimator.report(), 'front': strategy.front(state)}
+    if isinstance(strategy, HasDecisions) and (decisions := strategy.decisions(state)):
+      found['decisions'] = [decision.to_json() for decision in decisions]
+    del estimator  # Its programs, before the final training needs memory.
+    if not train or dataset is None:
+      return {'seed': config.seed, 'architecture': architecture.to_json(), **_summary(ledger), **found}
+    progress.phase(f'final training of the best network: {architecture}')
+    train_winner = control.fit_beside_control if config.control else fit_watched
+    final = train_winner(architecture, config, dataset, workdir, progress, in_training=in_training, execution=execution,
+                         should_stop=should_stop)
+    result = {**final, **_summary(ledger, final['seconds']), **found}
+    workdir.write_json('result.json', result)
   return result
 
 
@@ -149,7 +155,7 @@ def explore(strategy: Strategy, estimator: Estimator, run: Run, config: ConfigDi
     Its state, and which budget cut the search off before its end; empty if none did.
   """
   time_left = TimeLeft()
-  failures, reason = 0, ''
+  failures, reason = killers_in_a_row(run.ledger), ''
   state = _restore(strategy, run, config.seed)
   told = len(strategy.decisions(state)) if isinstance(strategy, HasDecisions) else 0
   budget = settings.read(strategies.Budget, config.budget, 'budget')
@@ -182,7 +188,8 @@ def explore(strategy: Strategy, estimator: Estimator, run: Run, config: ConfigDi
 
   run.progress.describe(strategy.describe(state))
   state = drive(
-      strategy, estimator, state, run.ledger, on_answer=on_answer, on_tell=on_tell, cut=cut, should_stop=should_stop)
+      strategy, estimator, state, run.ledger, on_answer=on_answer, on_tell=on_tell, cut=cut, should_stop=should_stop,
+      estimate=None if config.estimator == 'table' else run.in_training.estimate)  # Nobody dies of being looked up.
   if reason:
     run.progress.note(f'the search ends here by config.{reason}')
   return state, reason

@@ -21,6 +21,7 @@ from enas_jax.checkpoint import Checkpoints
 from enas_jax.data import Dataset
 from enas_jax.errors import Stopped, UserError
 from enas_jax.estimators import Execution, execution, family_of, training_data
+from enas_jax.in_training import InTraining
 from enas_jax.model import Model, load, read_architecture
 from enas_jax.networks import build
 from enas_jax.progress import Progress
@@ -36,10 +37,11 @@ SHOWN = ('test_accuracy', 'params', 'macs')  # Of a result: it is damaged withou
 
 
 def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, folder: Folder, progress: Progress, *,
-        execution: Execution, should_stop: Callable[[], bool]) -> dict[str, Any]:
+        execution: Execution, should_stop: Callable[[], bool], on_save: Callable[[], None] = lambda: None) -> dict[str, Any]:
   """Trains on the whole training part, resuming from the last checkpoint, and saves architecture.json and the network.
 
   The test part is used once, after the last epoch; with `config.training.best_epoch` (the paper's protocol) after each.
+  `on_save` is called after each checkpoint.
 
   Returns:
     Accuracies as fractions, loss, params, macs, seconds and the curve, ready for result.json.
@@ -73,6 +75,7 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, folder
         progress.training(snapshot.epoch, request.schedule.epochs, epoch.train_accuracy, epoch.loss)
       record['seconds'] = time.monotonic() - started
       _save(checkpoints, snapshot, record, len(dataset.train.labels))
+      on_save()
       if epoch is None or should_stop():
         raise Stopped
       state = snapshot
@@ -111,6 +114,28 @@ def by_class(predicted: np.ndarray, dataset: Dataset) -> dict[str, Any]:
       'recall': [None if np.isnan(share) else float(share) for share in recall],
       'confusion': metrics.confusion_matrix(labels, predicted, labels=classes).tolist(),
   }
+
+
+def fit_watched(architecture: Architecture, config: ConfigDict, dataset: Dataset, folder: Folder, progress: Progress, *,
+                in_training: InTraining, execution: Execution, should_stop: Callable[[], bool]) -> dict[str, Any]:
+  """Trains as `fit` does, with a mark of it, alone.
+
+  Raises:
+    As `fit`; UserError, too, for a training that has killed the process before.
+  """
+  request = check_verdict(architecture, config, folder, in_training)
+  in_training.begin([request], alone=in_training.suspects(request))
+  return fit(architecture, config, dataset, folder, progress, execution=execution, should_stop=should_stop,
+             on_save=lambda: in_training.went_on(request))
+
+
+def check_verdict(architecture: Architecture, config: ConfigDict, folder: Folder, in_training: InTraining) -> Request:
+  """Returns the request of the final training. Raises UserError if it has killed the process before."""
+  request = final_request(architecture, config)
+  if reason := in_training.verdict(request):
+    raise UserError(f'the final training of {architecture} {reason}; give the process more memory and delete '
+                    f'{in_training.path}, or {_elsewhere(folder, "batch_size")}')
+  return request
 
 
 def final_request(architecture: Architecture, config: ConfigDict) -> Request:
@@ -208,9 +233,10 @@ def main(values: flags.FlagValues) -> None:
         progress.start()
         progress.phase(f'training of one network: {architecture}')
         how = execution(values.config.precision, workdir.path, **cli.execution_flags(values))
-        result = fit(architecture, values.config, dataset, workdir, progress, execution=how,
-                     should_stop=lambda: stop.requested)
-        workdir.write_json('result.json', result)
+        with InTraining(workdir, progress.note) as in_training:
+          result = fit_watched(architecture, values.config, dataset, workdir, progress, in_training=in_training,
+                               execution=how, should_stop=lambda: stop.requested)
+          workdir.write_json('result.json', result)
       progress.note(f"test accuracy {100 * result['test_accuracy']:.2f} %, {result['params']:,} parameters; "
                     f"the trained network: enas_jax.load('{workdir.path}')")
 

@@ -2,6 +2,7 @@
 
     config.json         the settings, versions and hardware of the first run; written once
     ledger.jsonl        every finished evaluation; see ledger.py
+    in_training.json    who is in training, while anybody is; see in_training.py
     lock                held while a process works in the folder; names it
 """
 from __future__ import annotations
@@ -67,6 +68,11 @@ class Folder:
         temporary.unlink(missing_ok=True)
         raise
       sync_folder(target.parent)
+
+  def remove(self, name: str) -> None:
+    """Removes a file, if it is there."""
+    with disk_errors(self.path):
+      (self.path / name).unlink(missing_ok=True)
 
   def read_json(self, name: str, *, damaged: Callable[[str], None] | None = None) -> Any:
     """What `write_json` wrote, or None where there is no such file.

@@ -10,12 +10,13 @@ import enas_jax
 PACKAGE = pathlib.Path(enas_jax.__file__).parent
 BASE = {'errors', 'types', 'settings', 'registry', 'fields', 'machine', 'plugins', 'environment', 'output', 'paths'}
 MAY_IMPORT = {  # Room: the rooms that it may import when it is imported or used. Nothing imports upward.
-    'errors': set(), 'output': set(), 'types': {'errors'}, 'settings': {'errors', 'fields'}, 'fields': {'errors'},
-    'environment': {'errors'}, 'paths': {'errors'}, 'machine': {'errors', 'environment'},
+    'errors': set(), 'output': set(), 'quotas': set(), 'supervise': set(), 'types': {'errors'},
+    'settings': {'errors', 'fields'}, 'fields': {'errors'}, 'environment': {'errors'}, 'paths': {'errors'},
+    'machine': {'errors', 'environment', 'quotas'},
     'registry': {'errors', 'settings'}, 'plugins': {'errors', 'paths', 'registry'},
     'spaces': BASE, 'data': BASE,
     'networks': BASE | {'spaces'}, 'tables': BASE | {'spaces'}, 'predictors': BASE | {'spaces'},
-    'training': BASE | {'data', 'networks'},  # No space and no family.
+    'training': BASE | {'data', 'networks', 'quotas'},  # No space and no family.
     'families': BASE | {'spaces', 'networks', 'training'},
     'strategies': BASE | {'spaces', 'predictors'},  # No estimator.
     'estimators': BASE | {'spaces', 'data', 'tables', 'training', 'families'},  # No strategy.
@@ -23,7 +24,8 @@ MAY_IMPORT = {  # Room: the rooms that it may import when it is imported or used
     'ledger': BASE | {'workdir'}, 'checkpoint': BASE | {'workdir'},
     'spending': BASE | {'progress', 'strategies'},
     'config': BASE | {'spaces', 'strategies', 'estimators'},
-    'cli': BASE | {'config'},
+    'cli': BASE | {'config', 'supervise'},
+    'in_training': BASE | {'estimators', 'loop', 'supervise', 'workdir'},
     'model': BASE | {'spaces', 'networks', 'data', 'checkpoint', 'workdir'},
 }
 TOP = {'train', 'predict', 'control', 'search', 'compare', 'api', '__init__'}  # These may import all.

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from enas_jax.machine import usable_cores
+
 ASK = '''
 import jax
 from enas_jax.machine import one_cpu_device_a_core
@@ -12,7 +14,6 @@ from enas_jax.machine import one_cpu_device_a_core
 one_cpu_device_a_core()
 print(jax.device_count('cpu'))
 '''
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
 def devices(before='', **environment):
@@ -24,7 +25,7 @@ def devices(before='', **environment):
 
 
 def test_each_core_is_a_device():
-  assert devices() == CORES
+  assert devices() == usable_cores()
 
 
 @pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'), reason='cores cannot be taken away')
@@ -36,6 +37,25 @@ def test_only_the_cores_that_may_be_used_count():
     {'XLA_FLAGS': '--xla_force_host_platform_device_count=3'}, {'JAX_NUM_CPU_DEVICES': '3'}], ids=str)
 def test_what_the_user_has_set_stays(environment):
   assert devices(**environment) == 3
+
+
+def test_fewer_by_a_quota_of_time_and_xla_has_as_many_threads():
+  assert devices('''
+from enas_jax import quotas
+quotas.cores = lambda: 0.7
+''') == 1
+  threads = '''
+import os, pathlib
+from enas_jax import quotas
+os.sched_getaffinity = lambda _: set(range(8))
+quotas.cores = lambda: 4.5
+one_cpu_device_a_core()
+jax.numpy.zeros(3).block_until_ready()
+names = [(task / 'comm').read_text() for task in pathlib.Path('/proc/self/task').iterdir()]
+assert names.count('tf_XLAEigen\\n') == 5, names
+'''
+  if sys.platform == 'linux':
+    assert devices(threads) == 5
 
 
 def test_where_jax_runs_already_nothing_changes():

@@ -1,6 +1,5 @@
 """The main command as its user sees it, and its loop on an estimator that trains nothing."""
 import json
-import os
 import shutil
 
 import numpy as np
@@ -11,6 +10,7 @@ from support.synthetic_estimator import estimate
 import enas_jax
 from enas_jax import data, estimators, search
 from enas_jax.errors import UserError
+from enas_jax.machine import usable_cores
 from enas_jax.progress import Progress
 from enas_jax.types import Evaluation
 from enas_jax.workdir import Workdir
@@ -55,7 +55,7 @@ def find(runner, tmp_path, monkeypatch):
 
   def run(table, workdir=tmp_path / 'w', **changes):
     monkeypatch.setattr(estimators, 'make', lambda *_, **__: table)
-    monkeypatch.setattr(search, 'fit', lambda winner, *_, **__: {
+    monkeypatch.setattr(search, 'fit_watched', lambda winner, *_, **__: {
         'architecture': winner.to_json(), 'test_accuracy': 0.5, 'seconds': 0.0})
     config = runner.config(**{'chain.max_depth': 6, 'chain.max_width': 4, 'budget.evaluations': 20, **changes})
     with Workdir.open(workdir, config, data_checksum=dataset.checksum) as folder, Progress() as progress:
@@ -100,11 +100,10 @@ def test_four_phases_then_a_trained_network(undisturbed, runner):
 
 def test_the_record_of_the_run(undisturbed, runner):
   record = read(undisturbed, 'config.json')
-  usable = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
   assert record['config'] == json.loads(runner.config().to_json())
   assert record['config']['seed'] == 0
   assert {'jax', 'flax', 'enas_jax', 'python'} <= set(record['versions'])
-  assert record['hardware']['backend'] and record['hardware']['cpu_count'] == usable
+  assert record['hardware']['backend'] and record['hardware']['cpu_count'] == usable_cores()
   assert '-m enas_jax.search' in record['command']
   assert record['data'] == data.record(data.load(f'npz:{runner.images}'))
   assert list((undisturbed / 'checkpoints').iterdir())
@@ -193,7 +192,7 @@ def test_on_two_devices_with_two_slots_each_it_is_the_same(runner, tmp_path):
 
 @pytest.mark.once
 def test_another_seed_is_another_run(undisturbed, runner, tmp_path, monkeypatch):
-  monkeypatch.setattr(search, 'fit', lambda winner, *_, **__: {
+  monkeypatch.setattr(search, 'fit_watched', lambda winner, *_, **__: {
       'architecture': winner.to_json(), 'test_accuracy': 0.5, 'params': 1, 'macs': 1, 'seconds': 0.0})
   assert runner.here('search', tmp_path, seed=1) == 0
   assert ledger(tmp_path)[0]['key'] == ledger(undisturbed)[0]['key']

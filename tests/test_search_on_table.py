@@ -17,7 +17,7 @@ SETTINGS = {'estimator': 'table', 'space': 'nasbench201', 'strategy': 'random', 
 def find(runner, tmp_path, monkeypatch):
   """Searches on a table and returns result.json's record. The winner is not trained: benchmarks' networks take minutes."""
   dataset = data.load(f'npz:{runner.images}')
-  monkeypatch.setattr(search, 'fit', lambda winner, *_, **__: {'architecture': winner.to_json(), 'seconds': 0.0})
+  monkeypatch.setattr(search, 'fit_watched', lambda winner, *_, **__: {'architecture': winner.to_json(), 'seconds': 0.0})
 
   def run(**changes):
     config = runner.config(**{**SETTINGS, **changes})
@@ -104,7 +104,7 @@ def test_on_the_command_line(runner, tmp_path, capsys):
 
 
 def test_the_folder_is_free_after_a_refusal_and_refuses_another_table(runner, tmp_path, capsys, monkeypatch):
-  monkeypatch.setattr(search, 'fit', lambda winner, *_, **__: {
+  monkeypatch.setattr(search, 'fit_watched', lambda winner, *_, **__: {
       'architecture': winner.to_json(), 'seconds': 0.0, 'test_accuracy': 0.5, 'params': 1, 'macs': 1})
   path = tmp_path / 'mine.csv'
   path.write_text('architecture,mine/valid/5\n22212202,.5\n22212201,.6\n')

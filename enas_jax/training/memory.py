@@ -3,15 +3,15 @@ from __future__ import annotations
 
 import ctypes
 import math
-import pathlib
 import platform
-import re
 
 import jax
 
+from enas_jax import quotas
+
 
 def free_bytes(device: jax.Device) -> float:
-  """Bytes free on an accelerator, or in the machine for a CPU device; inf where nobody tells.
+  """Bytes free on an accelerator, or for this process in the machine (quotas.py) for a CPU device; inf where nobody tells.
 
   Asked before a candidate runs, since a CPU process that takes too much is killed, and with it the search.
   """
@@ -20,12 +20,7 @@ def free_bytes(device: jax.Device) -> float:
     return stats['bytes_limit'] - stats['bytes_in_use'] if 'bytes_limit' in stats else math.inf
   if platform.libc_ver()[0] == 'glibc':
     ctypes.CDLL(None).malloc_trim(0)  # Memory kept for the next step is free, too.
-  try:
-    text = pathlib.Path('/proc/meminfo').read_text()
-  except FileNotFoundError:  # Not Linux.
-    return math.inf
-  available = re.search(r'^MemAvailable:\s+(\d+) kB', text, re.MULTILINE)
-  return int(available[1]) * 1024 if available else math.inf  # Kernels before 3.14 do not tell.
+  return quotas.free_memory()
 
 
 def shortage(needed: int, limit: float | None = None) -> str:

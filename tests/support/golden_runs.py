@@ -10,7 +10,6 @@ to the last bit for one version of XLA, one kind of processor and one number of 
 import hashlib
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
 import re
@@ -20,6 +19,7 @@ import tempfile
 
 import numpy as np
 
+from enas_jax.machine import usable_cores
 from support.run_records import ledger, read, timeless, write_images
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden.json'
@@ -45,10 +45,6 @@ def kind_of_machine():
   flags = re.search(r'^(?:flags|Features)\s*:(.*)$', cpuinfo.read_text() if cpuinfo.exists() else '', re.MULTILINE)
   wide = sorted(set(flags[1].split()) & {'avx2', 'avx512f', 'avx512_bf16', 'avx512_fp16', 'amx_bf16'}) if flags else []
   return f"jaxlib {importlib.metadata.version('jaxlib')}, {platform.machine()} {' '.join(wide)}, {usable_cores()} cores"
-
-
-def usable_cores():
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
 def command(name, *arguments):

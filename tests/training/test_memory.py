@@ -58,7 +58,7 @@ def test_memory_kept_for_the_next_step_is_free():
 
 
 def test_elsewhere_nobody_tells(monkeypatch):
-  def absent(self):
+  def absent(self, **_):
     raise FileNotFoundError
 
   monkeypatch.setattr(pathlib.Path, 'read_text', absent)
