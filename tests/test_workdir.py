@@ -292,7 +292,7 @@ VANISH = {
     'record': lambda workdir: workdir.write_json('result.json', {}), 'bytes': lambda workdir: workdir.write_bytes('x', b''),
     'part': lambda workdir: workdir.part('control'),
     'ledger': lambda workdir: Ledger(workdir.ledger, ChainSpace().from_json).add(REQUEST, Evaluation(reason='x')),
-    'checkpoints': lambda workdir: Checkpoints(workdir.path / 'checkpoints', print).save(1, [np.zeros(2)], {}),
+    'checkpoints': lambda workdir: Checkpoints(workdir.path / 'checkpoints', 'me', print).save(1, [np.zeros(2)], {}),
 }
 
 
