@@ -101,7 +101,7 @@ class Progress:
                 f'{self._best_text or "none succeeded yet"}; {self._clock()}')
 
   def left(self, seconds: float | None) -> None:
-    """The least time left; None where it is not known."""
+    """The time left if nothing more is accepted, at the pace so far; None where it is not known."""
     self._end = None if seconds is None else time.monotonic() + seconds
 
   def training(self, epoch: int, epochs: int, accuracy: float, loss: float) -> None:
@@ -150,7 +150,7 @@ class Progress:
 
   def _clock(self) -> str:
     now = time.monotonic()
-    left = f', at least {_duration(self._end - now)} left' if self._end is not None and self._end > now else ''
+    left = f', about {_duration(self._end - now)} left' if self._end is not None and self._end > now else ''
     return f'elapsed {_duration(now - self._started)}{left}'
 
   def _event(self, text: str) -> None:

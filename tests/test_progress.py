@@ -64,8 +64,8 @@ def test_plain_output_is_one_line_an_event(clock):
   assert text(progress).splitlines() == [
       'search',
       '1. ' + chain.format(3, '000', '333') + 'failed: out of memory: needs 3 GB (0.0 s); none succeeded yet; elapsed 30 s',
-      '2. ' + chain.format(4, '0000', '3333') + 'accuracy 84.12 % (12 s); best 84.12 %; elapsed 60 s, at least 3 min left',
-      '3. ' + chain.format(5, '00000', '33333') + 'accuracy 20.00 % (12 s); best 84.12 %; elapsed 60 s, at least 3 min left',
+      '2. ' + chain.format(4, '0000', '3333') + 'accuracy 84.12 % (12 s); best 84.12 %; elapsed 60 s, about 3 min left',
+      '3. ' + chain.format(5, '00000', '33333') + 'accuracy 20.00 % (12 s); best 84.12 %; elapsed 60 s, about 3 min left',
       'a note [bold]',
       'final training',
       'epoch 1 of 10: accuracy 91.23 %, loss 0.2500; elapsed 60 s',
@@ -116,7 +116,7 @@ def test_terminal_shows_at_most_six_lines(clock):
       'best 70.00 %: depth 4, width 8, operations 0000, kernels 33…',
       '2 candidates done (1 failed, 1 reused from the ledger)',
       'epoch 2 of 10: accuracy 90.00 %, loss 0.1000',
-      'elapsed 0.0 s, at least 1 h 57 min left',
+      'elapsed 0.0 s, about 1 h 57 min left',
   ]
 
 

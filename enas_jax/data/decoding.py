@@ -72,8 +72,8 @@ def decode(where: str, source: str | io.BytesIO, *, channels: int | None = None)
       if deep := _deep(image, source):
         raise UserError(f'{where} has more than 8 bits a channel ({deep}); convert it to 8')
       _scale_key(image)
-      turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
-      ImageOps.exif_transpose(image, in_place=True)
+      if turned := _is_turned(image):
+        ImageOps.exif_transpose(image, in_place=True)
       shown, transparent = (image.convert(MODES[4]), False) if channels == 4 else _flattened(image)
       pixels = _in_channels(shown, channels)
       several = getattr(image, 'is_animated', False)  # Asked last: it moves through the file.
@@ -111,6 +111,16 @@ def _deep(image: Image.Image, source: str | io.BytesIO) -> str:
   elif image.format == 'JPEG2000':
     bits = _bits_of_codestream(source)
   return f'{bits} bits' if bits > 8 else ''
+
+
+def _is_turned(image: Image.Image) -> bool:
+  """Returns whether EXIF data turn an image. Damaged ones do not; viewers pass over them, too."""
+  if image.format != 'TIFF':  # Whose pixels are turned when they are loaded; while in a PNG the data may follow the pixels.
+    image.load()
+  try:
+    return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+  except Exception:  # Pillow has no common class for what they can raise, either.
+    return False
 
 
 def _bits_of_codestream(source: str | io.BytesIO) -> int:

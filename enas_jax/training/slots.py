@@ -44,10 +44,19 @@ class Trained:
 
 @dataclasses.dataclass
 class Usage:
-  """How the slots were used: `busy` and `available` in predicted seconds of work, over all devices."""
+  """How the slots were used.
+
+  Attributes:
+    busy: predicted seconds of work, over all devices.
+    available: what they could have done meanwhile, in the same seconds.
+    seconds: measured, by the clock.
+    cpu_seconds: measured, of all this process's threads.
+  """
 
   busy: float = 0.0
   available: float = 0.0
+  seconds: float = 0.0
+  cpu_seconds: float = 0.0
 
 
 @dataclasses.dataclass
@@ -98,7 +107,7 @@ def train_in_slots(program: PopulationProgram[Any], requests: Sequence[Request],
   pace = None  # Measured seconds of a step for each of the model's.
   while waiting or running:
     _fill(program, running, waiting, requests, costs, starts, seed)
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     most = FIRST_STEPS * min(r.cost for r in running.values()) if pace is None else CALL_SECONDS / pace
     steps = (_equal_steps if layout.vmapped else _equal_work)(running, program.steps, most, layout)
     tally, correct = jax.device_get(program.advance(_control(program, running, steps)))
@@ -106,6 +115,7 @@ def train_in_slots(program: PopulationProgram[Any], requests: Sequence[Request],
     work = [sum(r.cost * steps[slot] for slot, r in running.items() if slot // layout.slots == device)
             for device in range(layout.groups)]
     pace = seconds / max(work)
+    usage.seconds, usage.cpu_seconds = usage.seconds + seconds, usage.cpu_seconds + time.process_time() - cpu_start
     usage.busy, usage.available = usage.busy + sum(work), usage.available + max(work) * len(work)
     for slot, r in list(running.items()):
       r.seconds += seconds / len(running)

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from enas_jax.machine import usable_cores
 from enas_jax.training import ladder
 from enas_jax.training.engine import Resources
 from enas_jax.training.family import Family, family_network
@@ -70,12 +71,18 @@ class SlotsEngine:
     return f'{self.resources.execution}\n{self.family.reason}'
 
   def report(self) -> dict[str, float]:
-    """Says how many programs there are, the seconds of compiling them, and `slot_fill`.
+    """Says how many programs there are, the seconds of compiling them, and how busy the devices were while candidates trained.
 
-    That is the share of all devices' time with a candidate to train, as predicted, in [0, 1].
+    `slot_fill` is the share of all devices' time with a candidate to train, as the cost model predicts it, in [0, 1]. On a CPU
+    `core_fill` is the share of all cores' time that this process had, measured: other programs on the machine lower it, and
+    compiling beside the training raises it.
     """
-    fill = self._usage.busy / self._usage.available if self._usage.available else 0.0
-    return {**self._programs.report(), 'slot_fill': fill}
+    usage, execution = self._usage, self.resources.execution
+    report = {**self._programs.report(), 'slot_fill': usage.busy / usage.available if usage.available else 0.0}
+    if execution.platform == 'cpu':
+      cores = usage.seconds * usable_cores()
+      report['core_fill'] = usage.cpu_seconds / cores if cores else 0.0
+    return report
 
   @functools.cached_property
   def spread_data(self) -> TrainingData:

@@ -179,6 +179,25 @@ def test_every_stored_mode_in_every_orientation(kind, mode, user_error):
     np.testing.assert_allclose(pixels.astype(int), wanted, atol=tolerance)
 
 
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP'])
+@pytest.mark.parametrize('damaged', [
+    b'', b'MM', b'garbage!garbage!', exif(3)[:-9], exif(9), exif(3).replace(b'\x01\x12\0\x03', b'\x01\x12\0\x02')])
+@pytest.mark.filterwarnings('ignore:Corrupt EXIF data')  # Pillow's.
+def test_damaged_orientations_turn_nothing(kind, damaged):
+  pixels = np.zeros((16, 16, 3), np.uint8)
+  pixels[:8] = 255
+  options = {'lossless': True} if kind == 'WEBP' else {}
+  picture = read(saved(Image.fromarray(pixels), kind, exif=b'Exif\0\0' + damaged, **options))
+  np.testing.assert_array_equal(picture.pixels, pixels[..., :1])
+  assert picture.remarks == ()
+
+
+def test_a_damaged_png_with_orientation_is_refused(user_error):
+  content = png(RNG.integers(0, 256, (9, 9, 3)), 8, 2, orientation=3)
+  with user_error('image x cannot be read'):
+    read(content[:-60])
+
+
 def test_opacity_is_exact():
   """All pairs of a value and an opacity, against exact rounding; a value that is fully opaque is untouched."""
   value, alpha = np.meshgrid(np.arange(256), np.arange(256))

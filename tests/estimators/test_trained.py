@@ -384,7 +384,8 @@ def test_the_report(estimator_of, requests, data):
   estimator = estimator_of()
   report = estimator.report()
   assert report.keys() >= {
-      'programs', 'compile_seconds', 'train_seconds', 'slot_fill', 'padding_waste', 'model_flops_per_second'}
+      'programs', 'compile_seconds', 'train_seconds', 'slot_fill', 'core_fill', 'padding_waste',
+      'model_flops_per_second'}
   assert not any(report.values())
   evaluations = answers(estimator, requests)
   report = estimator.report()
@@ -392,6 +393,7 @@ def test_the_report(estimator_of, requests, data):
   assert report['compile_seconds'] > 0
   assert 0 < report['train_seconds'] <= sum(e.seconds for e in evaluations)
   assert 0 < report['slot_fill'] <= 1
+  assert 0 < report['core_fill'] <= 1.1  # Of what was measured within the calls, by two clocks.
   assert 0 < report['padding_waste'] < 1  # Two of five are as wide as the program.
   flops = 2 * sum(e.train_macs for e in evaluations)
   assert report['model_flops_per_second'] == pytest.approx(flops / report['train_seconds'])
