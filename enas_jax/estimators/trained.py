@@ -60,8 +60,8 @@ class TrainedEstimator:
     """Says what was trained so far and how.
 
     Returns:
-      The engine's report (`programs` and `compile_seconds`, of a family `slot_fill` and `core_fill`); `train_seconds` of wall-clock without
-      compilation; `padding_waste`, the share of the work that fell on padding, as predicted, in [0, 1];
+      The engine's report (`programs` and `compile_seconds`, of a family `slot_fill` and `core_fill`); `train_seconds` of
+      wall-clock without compilation; `padding_waste`, the share of the work that fell on padding, as predicted, in [0, 1];
       `model_flops_per_second` of all devices, padding aside.
     """
     return {
