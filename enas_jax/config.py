@@ -41,6 +41,7 @@ def get_config() -> ConfigDict:
   config.data.validation_share = 0.2  # Of the training images, in (0, 1), to score candidates if there is no part for it.
   config.data.score_on_test = False  # Quirk of the paper's protocol: no validation part, the test set scores candidates.
   config.data.published_statistics = False  # Normalise with the paper's constants instead of the training part's own.
+  config.data.accuracy = 'plain'  # What compares candidates: of all images, or 'balanced', the mean of the classes' own.
   config.data.augmentation = ConfigDict()
   config.data.augmentation.choice = 'light'  # Of the fields that are None: 'light', for few epochs, or 'paper'.
   config.data.augmentation.crop_padding = placeholder(int)  # Pixels of zeros on every side before the random crop.
@@ -59,6 +60,7 @@ def get_config() -> ConfigDict:
   config.training.settle = 0.0
   config.training.nesterov = True
   config.training.label_smoothing = 0.1
+  config.training.class_weights = 'equal'  # 'balanced': in the loss, each class counts alike.
   config.training.rate_steps_first = False
   config.training.keep_last_batch = False
   config.training.best_epoch = False

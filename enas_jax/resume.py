@@ -16,7 +16,7 @@ SHOWN_DIFFERENCES = 5
 # Settings that the folder of an earlier version lacks, at the value that does what was done then.
 LATER_SETTINGS = {
     **{f'training.{name}': value for name, value in LATER_FIELDS.items() if name != 'stop_epoch'}, 'budget.seconds': None,
-    'limits.params': 0, 'limits.macs': 0, 'control': False, 'data.augmentation.choice': 'paper',
+    'data.accuracy': 'plain', 'limits.params': 0, 'limits.macs': 0, 'control': False, 'data.augmentation.choice': 'paper',
     **{f'egnas.{name}': value for name, value in (
         ('confidence', 0.0), ('most_replicates', 4), ('grow', False), ('widen', False), ('depth_step', 1),
         ('micro_groups', 0), ('decide_by', 'accuracy'), ('growth_gain', 0.0), ('kernel_walk', False))}}

@@ -42,6 +42,7 @@ AMOUNTS = frozenset((
     'params', 'parameters', 'weights', 'macs', 'flops', 'latency', 'energy', 'power', 'memory', 'bytes', 'size', 'time',
     'seconds'))
 DECAYS = ('cosine', 'linear', 'epoch_cosine')
+CLASS_WEIGHTS = ('equal', 'balanced')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Recipe(NamedTuple):
   keep_last_batch: bool = False
   nesterov: bool = False
   label_smoothing: float = 0.0
+  class_weights: str = 'equal'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,7 @@ class Schedule:
       those of the final weights; in [0, 1), with warmup below 1; 0 with 'epoch_cosine'.
     nesterov: whether the momentum is Nesterov's.
     label_smoothing: the share of each target that is spread over all classes, in [0, 1).
+    class_weights: 'equal': each training image counts alike in the loss; 'balanced': each class does.
     keep_last_batch: train on the last, smaller batch of an epoch too (the published code does).
     best_epoch: quirk: score the best epoch instead of the last.
     stop_epoch: train only the first `stop_epoch` of the epochs, the learning rate staying that of the whole schedule; from 1 to
@@ -108,6 +111,7 @@ class Schedule:
   settle: float = 0.0
   nesterov: bool = False
   label_smoothing: float = 0.0
+  class_weights: str = 'equal'
 
   def __post_init__(self) -> None:
     for name in ('epochs', 'batch_size'):
@@ -122,6 +126,8 @@ class Schedule:
       raise UserError(f'training: weight_decay {self.weight_decay} is negative; give 0 or more')
     if self.decay not in DECAYS:
       raise UserError(f"training: decay '{self.decay}' is unknown; give one of {', '.join(DECAYS)}")
+    if self.class_weights not in CLASS_WEIGHTS:
+      raise UserError(f"training: class_weights '{self.class_weights}' is unknown; give one of {', '.join(CLASS_WEIGHTS)}")
     for name in ('warmup', 'settle', 'label_smoothing'):
       if not 0 <= getattr(self, name) < 1:
         raise UserError(f'training: {name} {getattr(self, name)} is outside [0, 1); give a share of at least 0 and below 1')
@@ -143,12 +149,13 @@ class Schedule:
   @property
   def recipe(self) -> Recipe:
     """The part that a program is compiled for."""
-    return Recipe(self.batch_size, self.keep_last_batch, self.nesterov, self.label_smoothing)
+    return Recipe(self.batch_size, self.keep_last_batch, self.nesterov, self.label_smoothing, self.class_weights)
 
 
 # Keys and ledgers are older than these fields: at the value that does what was done before they are left out.
 LATER_FIELDS: Mapping[str, Any] = {
-    'stop_epoch': None, 'decay': 'epoch_cosine', 'warmup': 0.0, 'settle': 0.0, 'nesterov': False, 'label_smoothing': 0.0}
+    'stop_epoch': None, 'decay': 'epoch_cosine', 'warmup': 0.0, 'settle': 0.0, 'nesterov': False, 'label_smoothing': 0.0,
+    'class_weights': 'equal'}
 
 
 @dataclasses.dataclass(frozen=True)

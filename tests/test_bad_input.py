@@ -92,6 +92,8 @@ SETTINGS = [
     ('training.decay', 'step', "decay 'step' is unknown; give one of cosine, linear, epoch_cosine"),
     ('training.warmup', 1.0, 'warmup 1.0 is outside [0, 1)'),
     ('training.settle', -0.1, 'settle -0.1 is outside [0, 1)'),
+    ('training.class_weights', 'none', "class_weights 'none' is unknown; give one of equal, balanced"),
+    ('data.accuracy', 'micro', "config.data.accuracy 'micro' is unknown; give one of plain, balanced"),
     ('training.label_smoothing', 1, 'label_smoothing 1.0 is outside [0, 1)'),
     ('budget.seconds', 0, 'config.budget.seconds 0.0 is not positive; leave it out for no limit'),
     ('budget.train_macs', 1, 'config.budget.train_macs 1 is too small'),

@@ -35,7 +35,7 @@ PINNED = {
     'training': {
         'batch_size': 64, 'learning_rate': 0.025, 'momentum': 0.9, 'weight_decay': 3e-4, 'clip_norm': 5.0,
         'decay': 'epoch_cosine', 'warmup': 0, 'settle': 0, 'nesterov': False, 'label_smoothing': 0,
-        'rate_steps_first': None, 'keep_last_batch': None, 'best_epoch': None},
+        'rate_steps_first': None, 'keep_last_batch': None, 'best_epoch': None, 'class_weights': 'equal'},
     'epochs': {'first': 10, 'per_layer': 1, 'per_width_step': 2, 'micro': 2, 'final': None},
     'egnas': {
         'window': 8, 'micro_window': 4, 'depth_gain': 0.001, 'depth_loss': 0.0005, 'depth_failures': 3, 'width_tolerance': 0.0,

@@ -24,6 +24,7 @@ from enas_jax.training.layout import Execution
 from enas_jax.training.lowering import choose
 from enas_jax.training.state import TrainingData
 
+ACCURACIES = ('plain', 'balanced')
 PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
@@ -42,7 +43,8 @@ def trained(setup: Setup) -> TrainedEstimator:
     train, score = hold_out(
         dataset.train, config.data.validation_share, seed=config.seed, num_classes=dataset.task.num_classes)
   resources = Resources(
-      data=training_data(config, dataset, train, score), seed=config.seed, execution=setup.execution or Execution.default(),
+      data=training_data(config, dataset, train, score, accuracy=config.data.accuracy), seed=config.seed,
+      execution=setup.execution or Execution.default(),
       memory_limit=int(config.memory_limit_gb * 1e9) or None, should_stop=setup.should_stop)
   return TrainedEstimator(setup.space, resources, family_of(config, setup.space, resources.data))
 
@@ -82,12 +84,21 @@ def execution(precision: str, workdir: pathlib.Path, *, slots: int = 0, lowering
   return Execution.default(slots or None, **chosen)
 
 
-def training_data(config: ConfigDict, dataset: Dataset, train: ImageSet, score: ImageSet) -> TrainingData:
+def training_data(config: ConfigDict, dataset: Dataset, train: ImageSet, score: ImageSet, *,
+                  accuracy: str = 'plain') -> TrainingData:
   """Puts a training and a scoring part on the device, with the statistics and augmentation that the config asks for.
 
+  Args:
+    config: all settings.
+    dataset: whose parts they are.
+    train, score: what is trained and scored on.
+    accuracy: of the scoring part: 'plain', of all images, or 'balanced', the mean of those of the classes.
+
   Raises:
-    UserError: the training part is smaller than a batch, or a setting of the augmentation is out of range.
+    UserError: the training part is smaller than a batch, or a setting of the augmentation or `accuracy` is out of range.
   """
+  if accuracy not in ACCURACIES:
+    raise UserError(f"config.data.accuracy '{accuracy}' is unknown; give one of {', '.join(ACCURACIES)}")
   if len(train.labels) < config.training.batch_size:
     raise UserError(
         f'data: {len(train.labels)} training images are fewer than config.training.batch_size={config.training.batch_size}; '
@@ -95,4 +106,5 @@ def training_data(config: ConfigDict, dataset: Dataset, train: ImageSet, score: 
   published = config.data.published_statistics
   mean, std = published_statistics(dataset.name) if published else statistics(train.images)
   augmentation = from_config(config.data.augmentation, dataset.name, dataset.task.image_shape)
-  return TrainingData.put(train, score, mean=mean, std=std, augmentation=augmentation, task=dataset.task)
+  return TrainingData.put(train, score, mean=mean, std=std, augmentation=augmentation, task=dataset.task,
+                          balanced_score=accuracy == 'balanced')

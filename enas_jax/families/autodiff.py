@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from enas_jax.training.family import A, Limits, Mode, Plan, Weights
-from enas_jax.training.loss import cross_entropy
+from enas_jax.training.loss import count, cross_entropy
 
 Heads = tuple[tuple[Any, jax.Array], ...]
 
@@ -78,21 +78,21 @@ class AutodiffNetwork(abc.ABC, Generic[A]):
     return Forward(heads, after, pull)
 
   def backward(self, params: Weights, plan: Plan, limits: Limits, images: jax.Array, labels: jax.Array,
-               forward: Forward, smoothing: float = 0.0) -> tuple[jax.Array, Weights]:
+               forward: Forward, smoothing: float = 0.0, weights: jax.Array | None = None) -> tuple[jax.Array, Weights]:
     """Returns the batch's mean loss, the weighted sum of the heads' cross entropies, and the gradients of the weights."""
     del params, plan, limits, images
     batch = len(labels) * (1 if self.axis is None else jax.lax.axis_size(self.axis))
 
     def loss_of(heads: Heads) -> jax.Array:
-      terms = [weight * cross_entropy(logits, labels, smoothing).sum() for weight, logits in heads]
+      terms = [weight * cross_entropy(logits, labels, smoothing, weights).sum() for weight, logits in heads]
       return jnp.sum(jnp.stack(terms)) / batch
 
     loss, to_heads = jax.value_and_grad(loss_of)(forward.heads)
     return self.total(loss), self.total(forward.pull(to_heads)[0])
 
-  def correct(self, forward: Forward, labels: jax.Array) -> jax.Array:
-    """Returns the number of right answers, on all devices."""
-    return self.total(jnp.sum(forward.heads[0][1].argmax(-1) == labels))
+  def correct(self, forward: Forward, labels: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+    """Returns the number of right answers, or the sum of their weights, on all devices."""
+    return self.total(count(forward.heads[0][1].argmax(-1) == labels, weights))
 
   def total(self, tree: Any) -> Any:
     """Returns the sums of arrays over the devices that share a batch."""

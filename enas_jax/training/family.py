@@ -86,14 +86,15 @@ class StackedNetwork(Protocol[A]):
     """Runs normalised images [B, H, W, C] through the network, in training or in evaluation mode, as data say."""
 
   def backward(self, params: Weights, plan: Plan, limits: Limits, images: jax.Array, labels: jax.Array,
-               forward: Any, smoothing: float = 0.0) -> tuple[jax.Array, Weights]:
+               forward: Any, smoothing: float = 0.0, weights: jax.Array | None = None) -> tuple[jax.Array, Weights]:
     """Returns the batch's mean loss, and the gradients of the packed weights; padding gets 0.
 
-    `forward` is that of training; `smoothing` that of `Schedule.label_smoothing`, see training/loss.py.
+    `forward` is that of training; `smoothing` that of `Schedule.label_smoothing` and `weights` [B] those of the images, see
+    training/loss.py.
     """
 
-  def correct(self, forward: Any, labels: jax.Array) -> jax.Array:
-    """Returns the number of right answers, int32 []. A label of -1 is never right."""
+  def correct(self, forward: Any, labels: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+    """Returns the number of right answers, int32 [], or the sum of their `weights` [B], float32 []. A label of -1 never is."""
 
 
 class Family(Protocol[A, C]):

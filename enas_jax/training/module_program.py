@@ -19,7 +19,7 @@ from flax import nnx
 from enas_jax.data.augment import augment, normalise
 from enas_jax.networks import build
 from enas_jax.training.keys import NOISE
-from enas_jax.training.loss import cross_entropy
+from enas_jax.training.loss import count, cross_entropy
 from enas_jax.training.memory import program_bytes
 from enas_jax.training.state import Arrays, Hyperparameters, Tally, TrainingData, TrainState, optimizer
 from enas_jax.types import Architecture, Recipe
@@ -38,6 +38,8 @@ class ModuleProgram:
 
   def __init__(self, architecture: Architecture, data: TrainingData, recipe: Recipe, *, replicates: int = 1):
     self.data, self.recipe, self.replicates = data, recipe, replicates
+    weights = data.class_weights(recipe.class_weights)
+    self._weights = None if weights is None else jnp.asarray(weights)
     self.batch_size = recipe.batch_size
     self.compile_seconds = 0.0
     self.graph = nnx.eval_shape(lambda: nnx.split(build(architecture, task=data.task, key=jax.random.key(0))))[0]
@@ -106,8 +108,8 @@ class ModuleProgram:
       model = nnx.merge(self.graph, params, state.stats, copy=True)
       model.train()
       heads = training_logits(model, inputs, key=jax.random.fold_in(key, NOISE), progress=hyperparameters.progress)
-      smoothing = self.recipe.label_smoothing
-      loss: Any = sum(weight * cross_entropy(logits, labels, smoothing).mean() for weight, logits in heads)
+      smoothing, weights = self.recipe.label_smoothing, None if self._weights is None else self._weights[labels]
+      loss: Any = sum(weight * cross_entropy(logits, labels, smoothing, weights).mean() for weight, logits in heads)
       return loss, (nnx.state(model, nnx.BatchStat), (heads[0][1].argmax(-1) == labels).sum())
 
     (loss, (stats, correct)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
@@ -123,7 +125,8 @@ class ModuleProgram:
     labels = jax.lax.dynamic_slice_in_dim(arrays.score_labels, start, size)
     model = nnx.merge(self.graph, state.params, state.stats, copy=True)
     model.eval()
-    return (model(normalise(images, arrays.mean, arrays.std)).argmax(-1) == labels).sum()
+    weights = None if self.data.score_weights is None else jnp.asarray(self.data.score_weights)[labels]
+    return count(model(normalise(images, arrays.mean, arrays.std)).argmax(-1) == labels, weights)
 
 
 def training_logits(model: Any, inputs: jax.Array, *, key: jax.Array, progress: Any) -> Sequence[tuple[float, jax.Array]]:

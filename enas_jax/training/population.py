@@ -72,6 +72,7 @@ class PopulationProgram(Generic[A]):
     self.steps = data.train_size // recipe.batch_size
     self.all_steps = self.steps + bool(self._tail)
     self._parts = len(layout.devices) if layout.data_parallel else 1
+    self._weights = data.class_weights(recipe.class_weights)
     start = time.perf_counter()
     self._arrays = jax.device_put(data.arrays, layout.sharding())
     self.members: Member = jax.device_put(
@@ -232,6 +233,7 @@ class PopulationProgram(Generic[A]):
     plan, limits, hyperparameters, order, key, arrays = settings
     size = self.batch_size if size is None else size
     network, part = self.network, size // self._parts
+    weights, score_weights = (None if w is None else jnp.asarray(w) for w in (self._weights, self.data.score_weights))
     mine = jax.lax.axis_index('data') * part if self._parts > 1 else 0
 
     def drawn(index: jax.Array) -> tuple[jax.Array, ...]:
@@ -251,19 +253,22 @@ class PopulationProgram(Generic[A]):
       mode = Mode(training, jax.random.fold_in(jax.random.fold_in(key, index), NOISE), hyperparameters.progress)
       forward = network.forward(state.params, state.stats, plan, limits, inputs, scratch, mode)
       correct = network.correct(forward, labels)
+      score = correct if score_weights is None else network.correct(forward, labels, _each(score_weights, labels))
 
       def learn(state: TrainState, tally: Tally) -> tuple[TrainState, Tally]:
-        loss, gradients = network.backward(state.params, plan, limits, inputs, labels, forward, self.recipe.label_smoothing)
+        loss, gradients = network.backward(
+            state.params, plan, limits, inputs, labels, forward, self.recipe.label_smoothing, _each(weights, labels))
         own = hyperparameters._replace(learning_rate=hyperparameters.learning_rate[index])
         updates, opt_state = optimizer(own, nesterov=self.recipe.nesterov).update(gradients, state.optimizer, state.params)
         params = jax.tree.map(jnp.add, state.params, updates)
         return TrainState(params, forward.stats, opt_state), Tally(tally.loss + loss * size, tally.correct + correct)
 
       state, tally = _either(training, learn, lambda *same: same, state, tally)
-      return state, tally, right + jnp.where(training, 0, correct), forward.scratch
+      return state, tally, right + jnp.where(training, 0, score), forward.scratch
 
     height, width = (self.data.task.image_shape if crop is None else crop)[:2]
-    carry = state, tally, jnp.int32(0), network.scratch((part, height, width, self.data.task.image_shape[2]))
+    none = jnp.int32(0) if score_weights is None else jnp.float32(0)
+    carry = state, tally, none, network.scratch((part, height, width, self.data.task.image_shape[2]))
     return jax.lax.fori_loop(first, last, batch, carry)[:3]
 
 
@@ -276,6 +281,11 @@ class _Settings(NamedTuple):
   order: jax.Array
   key: jax.Array
   arrays: Arrays
+
+
+def _each(weights: jax.Array | None, labels: jax.Array) -> jax.Array | None:
+  """Returns the weight of each image by its label, [B]; None if there are none."""
+  return None if weights is None else weights[labels]
 
 
 def _either(condition: Any, yes: Callable[..., Any], no: Callable[..., Any], *operands: Any) -> Any:

@@ -124,7 +124,7 @@ def train_in_slots(program: PopulationProgram[Any], requests: Sequence[Request],
         continue
       images = images_an_epoch(r.request.schedule, program.data.train_size)
       r.epochs.append(EpochResult(
-          float(tally.loss[slot]) / images, int(tally.correct[slot]) / images, int(correct[slot]) / program.data.score_size))
+          float(tally.loss[slot]) / images, int(tally.correct[slot]) / images, float(correct[slot]) / program.data.score_size))
       r.step = 0
       if r.over:
         del running[slot]
@@ -172,7 +172,7 @@ def train_one(program: PopulationProgram[Any], request: Request, *, seed: int, s
       if not ended:
         yield snapshot, None
         return
-      accuracy = int(correct[0]) / program.data.score_size if scored else float('nan')
+      accuracy = float(correct[0]) / program.data.score_size if scored else float('nan')
       yield snapshot, EpochResult(float(tally.loss[0]) / images, int(tally.correct[0]) / images, accuracy)
 
 

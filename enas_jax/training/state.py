@@ -11,6 +11,7 @@ import optax
 
 from enas_jax.data.augment import Augmentation
 from enas_jax.data.dataset import ImageSet
+from enas_jax.training.loss import balanced
 from enas_jax.types import Task
 
 SCORE_BATCH = 500  # Images.
@@ -43,6 +44,7 @@ class TrainingData:
     augmentation: what a training batch goes through.
     task: shape of the images and number of classes.
     score_batch: images that a module's program scores at once; only memory depends on it.
+    score_weights: what a right answer counts by class, float32 [classes]; None: 1 each.
   """
 
   arrays: Arrays
@@ -50,17 +52,23 @@ class TrainingData:
   augmentation: Augmentation
   task: Task
   score_batch: int
+  score_weights: np.ndarray | None = None
 
   @classmethod
   def put(cls, train: ImageSet, score: ImageSet, *, mean: np.ndarray, std: np.ndarray, augmentation: Augmentation,
-          task: Task, score_batch: int = SCORE_BATCH) -> TrainingData:
-    """Moves both parts to the default device."""
+          task: Task, score_batch: int = SCORE_BATCH, balanced_score: bool = False) -> TrainingData:
+    """Moves both parts to the default device. `balanced_score`: the accuracy is the mean of those of the classes."""
     score_batch = min(score_batch, len(score.labels))
     padding = -len(score.labels) % score_batch
     score_images = np.pad(score.images, ((0, padding), (0, 0), (0, 0), (0, 0)))
     score_labels = np.pad(score.labels, (0, padding), constant_values=-1)
     arrays = Arrays(*jax.device_put((train.images, train.labels, score_images, score_labels, mean, std)))
-    return cls(arrays, len(score.labels), augmentation, task, score_batch)
+    weights = balanced(np.asarray(score.labels), task.num_classes) if balanced_score else None
+    return cls(arrays, len(score.labels), augmentation, task, score_batch, weights)
+
+  def class_weights(self, kind: str) -> np.ndarray | None:
+    """Returns the weight of a training image of each class, float32 [classes], by `Schedule.class_weights`; None: all are 1."""
+    return None if kind == 'equal' else balanced(np.asarray(self.arrays.labels), self.task.num_classes)
 
   @property
   def train_size(self) -> int:

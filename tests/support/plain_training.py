@@ -1,6 +1,9 @@
 """What a schedule means, written again by Optax's own functions: the rate of a step, the optimiser, the loss."""
 import jax
+import numpy as np
 import optax
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.utils.class_weight import compute_class_weight
 
 
 def sgd(schedule, step, steps):
@@ -20,6 +23,21 @@ def rate(schedule, step, steps):
   return down(step - rise) if step >= rise else peak * (step + 1) / rise
 
 
-def loss(logits, labels, smoothing):
+def loss(logits, labels, smoothing, class_weights=None):
   targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-  return optax.softmax_cross_entropy(logits, targets).mean()
+  each = optax.softmax_cross_entropy(logits, targets)
+  return each.mean() if class_weights is None else (each * jax.numpy.asarray(class_weights)[labels]).mean()
+
+
+def class_weights(schedule, data):
+  """scikit-learn's, as a tuple; None if images count alike."""
+  if schedule.class_weights == 'equal':
+    return None
+  labels = np.asarray(data.arrays.labels)
+  return tuple(compute_class_weight('balanced', classes=np.arange(data.task.num_classes), y=labels).tolist())
+
+
+def score(logits, data):
+  """The accuracy on the scoring part of the logits of its images."""
+  labels, predicted = np.asarray(data.arrays.score_labels[:data.score_size]), np.asarray(logits.argmax(-1))
+  return float((predicted == labels).mean()) if data.score_weights is None else balanced_accuracy_score(labels, predicted)

@@ -32,6 +32,16 @@ def data():
 
 
 @pytest.fixture(scope='session')
+def unequal(data):
+  """As `data`, but most images are of the first class, and the score counts classes alike."""
+  rng = np.random.default_rng(0)
+  parts = [image_part(sum(counts), rng)._replace(labels=np.repeat(np.arange(3, dtype=np.int32), counts))
+           for counts in ((12, 5, 3), (7, 3, 2))]
+  return TrainingData.put(*parts, mean=np.float32([0.4]), std=np.float32([0.2]), augmentation=data.augmentation,
+                          task=data.task, score_batch=5, balanced_score=True)
+
+
+@pytest.fixture(scope='session')
 def make_request():
   """A request for the one architecture that these tests train, in batches of 8."""
   def make(replicate=0, *, epochs=3, learning_rate=0.1, **schedule):

@@ -73,13 +73,13 @@ def _(architecture: TwoHeadedLine, *, task, key):
 
 
 @functools.partial(nnx.jit, static_argnums=5)
-def gradients_of(model, images, labels, key, progress, smoothing):
+def gradients_of(model, images, labels, key, progress, recipe):
   def loss_of(model):
     if isinstance(model, TwoHeaded):
       (_, logits), (_, others) = model.training_logits(images, key=key, progress=progress)
-      return plain_training.loss(logits, labels, smoothing) + 0.4 * plain_training.loss(others, labels, smoothing), logits
+      return plain_training.loss(logits, labels, *recipe) + 0.4 * plain_training.loss(others, labels, *recipe), logits
     logits = model(images)
-    return plain_training.loss(logits, labels, smoothing), logits
+    return plain_training.loss(logits, labels, *recipe), logits
 
   return nnx.value_and_grad(loss_of, has_aux=True)(model)
 
@@ -107,7 +107,8 @@ def textbook(request, data):
       images = augmented(key_now, arrays.images[batch], arrays.mean, arrays.std, data.augmentation)
       module_key = jax.random.fold_in(key_now, 0x30D5)
       (loss, logits), gradients = gradients_of(
-          model, images, labels, module_key, epoch / schedule.epochs, schedule.label_smoothing)
+          model, images, labels, module_key, epoch / schedule.epochs,
+          (schedule.label_smoothing, plain_training.class_weights(schedule, data)))
       sgd = plain_training.sgd(schedule, epoch * len(batches) + step, len(batches))
       opt_state = sgd.init(nnx.state(model, nnx.Param)) if opt_state is None else opt_state
       updates, opt_state = sgd.update(gradients, opt_state, nnx.state(model, nnx.Param))
@@ -119,7 +120,7 @@ def textbook(request, data):
     train_accuracies.append(correct / seen)
     model.eval()
     logits = logits_of(model, normalise(arrays.score_images[:12], arrays.mean, arrays.std))
-    scores.append(float((logits.argmax(-1) == arrays.score_labels[:12]).mean()))
+    scores.append(plain_training.score(logits, data))
   return losses, train_accuracies, scores, jax.tree.leaves((nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)))
 
 
@@ -161,9 +162,12 @@ def test_the_last_smaller_batch_is_trained_on_too(program_of_one, data, make_req
     close(one[0], other)
 
 
-def test_a_module_s_own_training_logits_are_what_is_trained(data):
+@pytest.mark.parametrize('balanced', [False, True])
+def test_a_module_s_own_training_logits_are_what_is_trained(data, unequal, balanced):
+  data = unequal if balanced else data
   request = Request(TwoHeadedLine(), Schedule(
-      epochs=2, batch_size=8, nesterov=True, label_smoothing=0.1, decay='cosine', settle=0.25))
+      epochs=2, batch_size=8, nesterov=True, label_smoothing=0.1, decay='cosine', settle=0.25,
+      class_weights='balanced' if balanced else 'equal'))
   losses, train_accuracies, scores, weights = run(ModuleProgram(TwoHeadedLine(), data, request.schedule.recipe), [request])
   plain = textbook(request, data)
   close(losses[:, 0], plain[0])

@@ -75,7 +75,7 @@ augmented = jax.jit(augment, static_argnums=4)
 
 
 @functools.cache
-def module(architecture, task, smoothing):
+def module(architecture, task, smoothing, class_weights):
   """Empty weights and statistics of the plain module, its training step's gradients, and its logits."""
   graph, params, stats = nnx.split(
       nnx.eval_shape(lambda: build(architecture, task=task, key=jax.random.key(0))), nnx.Param, nnx.BatchStat)
@@ -86,7 +86,7 @@ def module(architecture, task, smoothing):
       model = nnx.merge(graph, params, stats, copy=True)
       model.train()
       logits = model(images)
-      loss = plain_training.loss(logits, labels, smoothing)
+      loss = plain_training.loss(logits, labels, smoothing, class_weights)
       return loss, (nnx.state(model, nnx.BatchStat), (logits.argmax(-1) == labels).sum())
 
     return jax.value_and_grad(loss_of, has_aux=True)(params)
@@ -102,7 +102,8 @@ def module(architecture, task, smoothing):
 def textbook(request, data):
   """The same candidate by a plain Flax and Optax loop, sharing the first weights and the augmentation: epochs, weights."""
   schedule, arrays = request.schedule, data.arrays
-  params, stats, gradients_of, logits_of = module(request.architecture, data.task, schedule.label_smoothing)
+  params, stats, gradients_of, logits_of = module(
+      request.architecture, data.task, schedule.label_smoothing, plain_training.class_weights(schedule, data))
   first = initial(request.architecture, data.task, np.random.default_rng(initial_seed(SEED, request)))
   for state, values in zip((params, stats), first, strict=True):
     nnx.replace_by_pure_dict(state, jax.tree.map(jax.numpy.asarray, values))
@@ -124,7 +125,7 @@ def textbook(request, data):
       correct_sum += int(correct)
     logits = logits_of(params, stats, normalise(arrays.score_images[:12], arrays.mean, arrays.std))
     seen = sum(map(len, batches))
-    epochs.append((loss_sum / seen, correct_sum / seen, float((logits.argmax(-1) == arrays.score_labels[:12]).mean())))
+    epochs.append((loss_sum / seen, correct_sum / seen, plain_training.score(logits, data)))
   return epochs, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
 
@@ -180,6 +181,18 @@ def test_momentum_and_targets_are_compiled_into_a_program_and_rates_are_data(dat
   program = compiled(StackedChain(packing.capacity(requests[0].architecture)), data, requests[0].schedule.recipe,
                      layout=Layout(tuple(jax.devices()[:1]), slots=2))
   assert_textbook(program, requests, train(program, requests))
+
+
+@pytest.mark.slow
+def test_classes_that_count_alike(unequal, packing, compiled):
+  """In the loss, with and without smoothing, and in the score."""
+  for smoothing in (0.0, 0.2):
+    requests = [chain(2, '111', epochs, class_weights='balanced', label_smoothing=smoothing) for epochs in (3, 2)]
+    program = compiled(StackedChain(packing.capacity(requests[0].architecture)), unequal, requests[0].schedule.recipe,
+                       layout=Layout(tuple(jax.devices()[:1]), slots=2))
+    results = train(program, requests)
+    assert_textbook(program, requests, results)
+  assert any(epoch.score % (1 / 12) > 1e-3 for epoch in results[0].epochs)  # It is no share of twelve images.
 
 
 def test_again_and_in_any_order_it_is_the_same_to_the_last_bit(program, mixed):

@@ -78,11 +78,12 @@ class ChannelwiseChain(StackedChain):
     return Forward(head(params['head'], pooled), new_stats, pooled, kept, memory)
 
   def backward(self, params: Weights, candidate: Plan, limits: Int[Array, ' 3'], images: Float[Array, 'B H W C'],
-               labels: Int[Array, ' B'], forward: Forward, smoothing: float = 0.0) -> tuple[Float[Array, ''], Weights]:
+               labels: Int[Array, ' B'], forward: Forward, smoothing: float = 0.0,
+               weights: Float[Array, ' B'] | None = None) -> tuple[Float[Array, ''], Weights]:
     """Returns the mean loss and the gradients of a batch, as the other form does."""
     if not self._large(images.shape):
-      return super().backward(params, candidate, limits, images, labels, forward, smoothing)
-    loss, to_logits = self._loss(forward.logits, labels, smoothing)
+      return super().backward(params, candidate, limits, images, labels, forward, smoothing, weights)
+    loss, to_logits = self._loss(forward.logits, labels, smoothing, weights)
     kept, gradients = forward.kept, {}
     gradients['head'], to_pooled = jax.vjp(head, params['head'], forward.pooled)[1](to_logits)
     layer = kept['head']
@@ -90,14 +91,15 @@ class ChannelwiseChain(StackedChain):
     gradient = jnp.broadcast_to((to_pooled / (shape[1] * shape[2]))[:, None, None, :], shape).astype(self.dtype)
     gradient, to_norm = channels.norm_backward(layer, gradient)
     for site in reversed(SITES):
-      weights, choice, between = params[site], candidate.choices[site], kept['between'][site]
+      layer_weights, choice, between = params[site], candidate.choices[site], kept['between'][site]
       if site in BODIES:
         gradient, to_norm, gradients[site] = self._body_backward(
-            site, gradient, to_norm, kept['inputs'][site], kept['norms'][site], weights, choice, limits[BODIES.index(site)],
-            between)
+            site, gradient, to_norm, kept['inputs'][site], kept['norms'][site], layer_weights, choice,
+            limits[BODIES.index(site)], between)
       else:
         own = _norm_gradients(to_norm)
-        gradient, to_norm, kernels, _ = self._layer_backward(site, gradient, kept[site], weights, choice, between, again=False)
+        gradient, to_norm, kernels, _ = self._layer_backward(
+            site, gradient, kept[site], layer_weights, choice, between, again=False)
         gradients[site] = {**kernels, **own}
     gradients['stem_norm'] = _norm_gradients(to_norm)
     stem = functools.partial(self._stem, to_planes(images, self.dtype))

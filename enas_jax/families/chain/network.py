@@ -30,6 +30,7 @@ from enas_jax.families.norm import BatchNorm, apply
 from enas_jax.families.planes import Planes, barrier, depthwise, pointwise
 from enas_jax.spaces.chain import MIN_DEPTH, SEPARABLE, ChainArchitecture
 from enas_jax.training.family import Mode
+from enas_jax.training.loss import count
 from enas_jax.types import Task
 
 
@@ -135,33 +136,34 @@ class StackedChain:
     return Forward(head(params['head'], pooled), new_stats, pooled, kept, memory)
 
   def backward(self, params: Weights, candidate: Plan, limits: Int[Array, ' 3'], images: Float[Array, 'B H W C'],
-               labels: Int[Array, ' B'], forward: Forward, smoothing: float = 0.0) -> tuple[Float[Array, ''], Weights]:
+               labels: Int[Array, ' B'], forward: Forward, smoothing: float = 0.0,
+               weights: Float[Array, ' B'] | None = None) -> tuple[Float[Array, ''], Weights]:
     """Returns the mean loss and the gradients of a batch whose forward pass was one of training.
 
     With an `axis`, B is this device's part of the batch.
     """
-    loss, to_logits = self._loss(forward.logits, labels, smoothing)
+    loss, to_logits = self._loss(forward.logits, labels, smoothing, weights)
     gradients: Weights = {}
     gradients['head'], to_pooled = jax.vjp(head, params['head'], forward.pooled)[1](to_logits)
     shape = forward.kept['head']
     gradient = jnp.broadcast_to((to_pooled / (shape[1] * shape[2]))[:, None, None, :], shape).astype(self.dtype)
     for site in reversed(SITES):
-      weights, choice = params[site], candidate.choices[site]
+      layer_weights, choice = params[site], candidate.choices[site]
       if site in BODIES:
         stage = BODIES.index(site)
         gradient, gradients[site] = self._stage_backward(
-            site, gradient, forward.kept[site], weights, choice, candidate.counts[stage], limits[stage])
+            site, gradient, forward.kept[site], layer_weights, choice, candidate.counts[stage], limits[stage])
       else:
         (z, affine), after, moments = forward.kept[site]
-        gradient, gradients[site] = self._backward(site, gradient, after, moments, z, affine, weights, choice)
+        gradient, gradients[site] = self._backward(site, gradient, after, moments, z, affine, layer_weights, choice)
     z, moments = forward.kept['stem']
     gradient, gradients['stem_norm'] = self._norm.pull(params['stem_norm'], z, moments, gradient)
     gradients['stem'] = jax.vjp(functools.partial(self._stem, to_planes(images, self.dtype)), params['stem'])[1](gradient)[0]
     return self._norm.total(loss), self._norm.total(gradients)
 
-  def correct(self, forward: Forward, labels: Int[Array, ' B']) -> Int[Array, '']:
-    """Returns the number of right answers, on all devices."""
-    return self._norm.total((forward.logits.argmax(0) == labels).sum())
+  def correct(self, forward: Forward, labels: Int[Array, ' B'], weights: Float[Array, ' B'] | None = None) -> Array:
+    """Returns the number of right answers, or the sum of their weights, on all devices."""
+    return self._norm.total(count(forward.logits.argmax(0) == labels, weights))
 
   def _stem(self, inputs: Planes, weights: Weights) -> Float[Array, 'D H W B']:
     return barrier(convolution(inputs, weights['kernel'].astype(self.dtype), 1, self.lowering, masked=self.masked))
@@ -253,14 +255,16 @@ class StackedChain:
   def _norm(self) -> BatchNorm:
     return BatchNorm(axis=self.axis)
 
-  def _loss(self, logits: Float[Array, 'classes B'], labels: Int[Array, ' B'],
-            smoothing: float) -> tuple[Float[Array, ''], Float[Array, 'classes B']]:
+  def _loss(self, logits: Float[Array, 'classes B'], labels: Int[Array, ' B'], smoothing: float,
+            weights: Float[Array, ' B'] | None) -> tuple[Float[Array, ''], Float[Array, 'classes B']]:
     """Returns the cross entropy, this device's part of the mean, and its gradient to the logits; see training/loss.py."""
     batch = len(labels) * (1 if self.axis is None else jax.lax.axis_size(self.axis))
     log_likelihood = jax.nn.log_softmax(logits, axis=0)
     one_hot = labels == jnp.arange(len(logits))[:, None]
-    if smoothing:
+    if smoothing or weights is not None:
       target = (1 - smoothing) * one_hot + smoothing / len(logits)
+      if weights is not None:
+        return -(weights * (target * log_likelihood).sum(0)).sum() / batch, weights * (jnp.exp(log_likelihood) - target) / batch
       return -(target * log_likelihood).sum() / batch, (jnp.exp(log_likelihood) - target) / batch
     return -jnp.where(one_hot, log_likelihood, 0).sum() / batch, (jnp.exp(log_likelihood) - one_hot) / batch
 
