@@ -35,7 +35,7 @@ def load_folder(path: str | pathlib.Path, *, note: Note) -> Dataset:
   name, root = f'folder:{path}', pathlib.Path(path).expanduser()
   parts, left_out = listing(name, root)
   class_names = list(parts['train'])
-  target = cache.of_user(root, [f'{part}/{os.path.relpath(file.path, root)} {file.stamp}' for part, classes in parts.items()
+  target = cache.of_folder(root, [f'{part}/{os.path.relpath(file.path, root)} {file.stamp}' for part, classes in parts.items()
                                 for files in classes.values() for file in files])
   cached = cache.read(target, note)
   found = cached or _decoded(name, parts, class_names, note)

@@ -164,7 +164,7 @@ def _read(name: str, builder: read_only_builder.ReadOnlyBuilder, split: str, ima
   try:
     source = builder.as_data_source(split=split, decoders=decoders, file_format=FORMAT)
     starts = range(0, len(source), CHUNK)
-    for start in metered(starts, f'data {name!r}: {CHUNK} images each of split {split!r} read', note):
+    for start in metered(starts, f'data {name!r}: images of split {split!r} read', note, each=CHUNK):
       for example in source.__getitems__(range(start, min(start + CHUNK, len(source)))):
         image = example[image_key]
         if encoded:

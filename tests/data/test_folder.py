@@ -192,7 +192,7 @@ def test_what_is_no_file_is_refused_and_never_waited_for(tree, tmp_path, make, e
 def test_what_may_not_be_read_is_refused(tree, monkeypatch, module, call, user_error):
   """Every call that touches the disk, on every path that it is called for. (Permissions would not keep root away.)"""
   name, original, paths = tree(TWO_PARTS), getattr(module, call), []
-  monkeypatch.setattr(cache, 'of_user', lambda root, keys: None)
+  monkeypatch.setattr(cache, 'of_folder', lambda root, keys: None)
   monkeypatch.setattr(module, call, lambda path, **options: paths.append(str(path)) or original(path, **options))
   load(name)
   paths = {path for path in paths if path.startswith(name.removeprefix('folder:'))}
