@@ -78,6 +78,17 @@ def test_what_is_left_out_is_told(tree):
                         '3 hidden, folder extra beside train and test',)
 
 
+def test_names_that_cannot_be_printed_are_told_in_ascii(tree, tmp_path):
+  name = tree(TWO_PARTS)
+  os.mkdir(os.fsencode(tmp_path) + b'/extra\xff')
+  (tmp_path / 'train/ant/a.\n').touch()
+  (tmp_path / 'train/ant/a\n.png').write_bytes((tmp_path / 'train/ant/1.png').read_bytes())
+  data = load(name)
+  assert len(data.train.labels) == 4 and describe(data).isprintable()
+  assert data.notes == (
+      "left out: 1 file not named like images (1 '.\\n'), folder 'extra\\udcff' beside train and test",)
+
+
 def test_folders_in_a_class_belong_to_it_and_all_suffixes_are_read(tree):
   more = {'train/ant/a/b/2.jfif': pixels(200), 'train/ant/0.PNG': pixels(7), 'train/ant/z.tga': pixels(8)}
   data = load(tree(TWO_PARTS | more))
