@@ -37,29 +37,39 @@ class Cached(NamedTuple):
 
 
 def beside(prepared: pathlib.Path) -> pathlib.Path:
-  """Returns the place for a prepared TFDS set. It is keyed by metadata, and by name, size and time of the record files."""
+  """Returns the place for a prepared TFDS set: in it, or the user's where only others may write there.
+
+  It is keyed by metadata, and by name, size and time of the record files.
+  """
   keys = []
   for file in sorted(path for path in prepared.iterdir() if path.is_file()):
     stat = file.stat()
     keys.append(f'{file.name}:'.encode() + (
         file.read_bytes() if file.suffix == '.json' else f'{stat.st_size},{stat.st_mtime_ns};'.encode()))
-  return prepared / FOLDER / _digest(keys)
+  place = prepared / FOLDER / _digest(keys)
+  if place.exists() or os.access(prepared, os.W_OK):
+    return place
+  return _of_user(prepared, place.name) or place
 
 
-def of_user(root: pathlib.Path, keys: Iterable[str]) -> pathlib.Path | None:
-  """Returns the place for a folder of images, below $XDG_CACHE_HOME or ~/.cache; None where the user has neither.
+def of_folder(root: pathlib.Path, keys: Iterable[str]) -> pathlib.Path | None:
+  """Returns the place for a folder of images: the user's, so that nothing is written among them; None if there is none.
 
   Args:
     root: the folder.
     keys: names and stamps of all files read from it.
   """
+  return _of_user(root, _digest(map(os.fsencode, keys)))
+
+
+def _of_user(root: pathlib.Path, digest: str) -> pathlib.Path | None:
+  """Returns a place below $XDG_CACHE_HOME or ~/.cache; None where the user has neither."""
   base = os.environ.get('XDG_CACHE_HOME', '')
   if not os.path.isabs(base):  # As its specification wants it.
     base = os.path.expanduser('~/.cache')
   if not os.path.isabs(base):
     return None
-  of_root, of_files = _digest([os.fsencode(os.path.realpath(root))]), _digest(map(os.fsencode, keys))
-  return pathlib.Path(base, 'enas_jax', 'images', of_root, of_files)
+  return pathlib.Path(base, 'enas_jax', 'images', _digest([os.fsencode(os.path.realpath(root))]), digest)
 
 
 def read(target: pathlib.Path | None, note: Note) -> Cached | None:
@@ -91,7 +101,8 @@ def write(target: pathlib.Path | None, dataset: Dataset, remarks: Mapping[str, i
   size = sum(array.nbytes for array in arrays.values())
   try:
     draft.mkdir(parents=True)
-    if size > min(LARGEST, shutil.disk_usage(draft).free / 2):
+    free = shutil.disk_usage(draft).free / 2
+    if size > (free if _in_set(target) else min(free, LARGEST)):
       raise OSError(f'{size / 1e9:.1f} GB are too much for it')
     for name, array in arrays.items():
       np.save(draft / f'{name}.npy', array, allow_pickle=False)
@@ -113,13 +124,17 @@ def _tidy(kept: pathlib.Path) -> None:
     draft = other.name.startswith('.')
     if other != kept and (not draft or time.time() - other.stat().st_mtime > DRAFT_SECONDS):
       shutil.rmtree(other, ignore_errors=True)
-  if kept.parent.name == FOLDER:
+  if _in_set(kept):
     return
   total = 0
   for cache in sorted(kept.parent.parent.glob('*/[!.]*'), key=_used, reverse=True):
     total += sum(file.stat().st_size for file in cache.iterdir())
     if total > LARGEST and cache != kept:
       shutil.rmtree(cache, ignore_errors=True)
+
+
+def _in_set(target: pathlib.Path) -> bool:
+  return target.parent.name == FOLDER
 
 
 def _touch(target: pathlib.Path) -> None:

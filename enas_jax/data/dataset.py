@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -107,6 +108,16 @@ def _check_axes(name: str, shape: tuple[int, ...]) -> None:
   if channels > 4 and sides[1] <= 4 * sides[0] and height < sides[0] and (height in (1, 3, 4) or width == channels):
     raise UserError(f'data {name!r}: images of {height} x {width} with {channels} channels look like [N, C, H, W]; '
                     'give [N, H, W, C], as images.transpose(0, 2, 3, 1) does')
+
+
+def room_for(name: str, count: int, shape: tuple[int, ...]) -> np.ndarray:
+  """Returns an array for `count` images of `shape`, with anything in it. Raises UserError where memory does not allow it."""
+  try:
+    return np.empty((count, *shape), np.uint8)
+  except (MemoryError, ValueError) as error:  # The latter from sizes that no machine has.
+    size = f'{count * math.prod(shape) / 1e9:,.1f} GB'
+    raise UserError(f'data {name!r}: {count:,} images of {" x ".join(map(str, shape))} need {size} of memory; give fewer or '
+                    'smaller ones') from error
 
 
 def hold_out(images: ImageSet, share: float, *, seed: int, num_classes: int) -> tuple[ImageSet, ImageSet]:

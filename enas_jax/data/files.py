@@ -150,13 +150,13 @@ class _Finder:
 
   def left_out(self) -> tuple[str, ...]:
     """Returns what was counted, in words."""
-    kinds = [f'{count:,} {suffix or "without suffix"}' for suffix, count in self._others.most_common(SHOWN)]
+    kinds = [f'{count:,} {_printable(suffix) or "without suffix"}' for suffix, count in self._others.most_common(SHOWN)]
     others = sum(self._others.values())
     texts = (
         (others, f'{_files(others)} not named like images ({", ".join(kinds)}{", ..." if len(self._others) > SHOWN else ""})'),
         (self._unsorted, f'{_files(self._unsorted)} in no class folder'),
         (self._hidden, f'{self._hidden:,} hidden'),
-        (self.unknown, f'{"folders" if len(self.unknown) > 1 else "folder"} {", ".join(self.unknown[:SHOWN])}'
+        (self.unknown, f'{"folders" if len(self.unknown) > 1 else "folder"} {", ".join(map(_printable, self.unknown[:SHOWN]))}'
                        f'{", ..." if len(self.unknown) > SHOWN else ""} beside train and test'))
     return tuple(text for there, text in texts if there)
 
@@ -195,6 +195,10 @@ class _Finder:
 
 def _hidden(entry: os.DirEntry[str]) -> bool:
   return entry.name.startswith('.')
+
+
+def _printable(name: str) -> str:
+  return name if name.isprintable() else ascii(name)
 
 
 def _suffix(entry: os.DirEntry[str]) -> str:

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 
 from enas_jax.data import cache
-from enas_jax.data.dataset import Dataset, ImageSet, hold_out
+from enas_jax.data.dataset import Dataset, ImageSet, hold_out, room_for
 from enas_jax.data.decoding import decode, in_words
 from enas_jax.data.files import File, listing
 from enas_jax.data.report import Note, metered
@@ -35,7 +35,7 @@ def load_folder(path: str | pathlib.Path, *, note: Note) -> Dataset:
   name, root = f'folder:{path}', pathlib.Path(path).expanduser()
   parts, left_out = listing(name, root)
   class_names = list(parts['train'])
-  target = cache.of_user(root, [f'{part}/{os.path.relpath(file.path, root)} {file.stamp}' for part, classes in parts.items()
+  target = cache.of_folder(root, [f'{part}/{os.path.relpath(file.path, root)} {file.stamp}' for part, classes in parts.items()
                                 for files in classes.values() for file in files])
   cached = cache.read(target, note)
   found = cached or _decoded(name, parts, class_names, note)
@@ -67,13 +67,14 @@ def _read(name: str, files: list[File], note: Note) -> tuple[np.ndarray, dict[st
   for i, file in enumerate(metered(files, f'data {name!r}: images read', note)):
     picture = decode(f'data {name!r}: image {file.path}', file.path)
     if images is None:
-      images = np.empty((len(files), *picture.pixels.shape), np.uint8)
+      images = room_for(name, len(files), picture.pixels.shape)
     if picture.pixels.shape[:2] != images.shape[1:3]:
       (height, width), (first_height, first_width) = picture.pixels.shape[:2], images.shape[1:3]
       sizes = f'{files[0].path} is {first_width}x{first_height} and {file.path} is {width}x{height}'
       raise UserError(f"data {name!r}: {sizes}; resize all to one size, as with Pillow's Image.resize")
     if picture.pixels.shape[2] > images.shape[3]:
-      images = np.repeat(images, 3, axis=3)
+      gray, images = images, room_for(name, len(files), picture.pixels.shape)
+      images[:i] = gray[:i]
     images[i] = picture.pixels
     remarks.update(picture.remarks)
   assert images is not None  # A class has an image at least.

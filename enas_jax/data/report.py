@@ -56,12 +56,19 @@ def content_checksum(part: ImageSet) -> str:
   return hashlib.blake2b(str(images.shape[1:]).encode() + b''.join(digests), digest_size=8).hexdigest()
 
 
-def metered(items: Sequence[T], what: str, note: Note) -> Iterator[T]:
-  """Yields the items, and tells how many are done where that takes longer than two seconds, and every ten."""
+def metered(items: Sequence[T], what: str, note: Note, *, each: int = 1) -> Iterator[T]:
+  """Yields the items, and tells how many are done where that takes longer than two seconds, and every ten.
+
+  Args:
+    items: what is to be done.
+    what: what is counted, such as 'images read'.
+    note: shows a line.
+    each: for how many an item counts.
+  """
   due = time.monotonic() + FIRST
   for done, item in enumerate(items):
     if time.monotonic() > due:
-      note(f'{what}: {done:,} of {len(items):,}')
+      note(f'{what}: {each * done:,} of {each * len(items):,}')
       due += LATER
     yield item
 

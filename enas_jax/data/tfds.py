@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enas_jax.data import cache
-from enas_jax.data.dataset import Dataset, ImageSet
+from enas_jax.data.dataset import Dataset, ImageSet, room_for
 from enas_jax.data.decoding import MODES, decode, in_words
 from enas_jax.data.report import Note, metered
 from enas_jax.errors import UserError
@@ -164,7 +164,7 @@ def _read(name: str, builder: read_only_builder.ReadOnlyBuilder, split: str, ima
   try:
     source = builder.as_data_source(split=split, decoders=decoders, file_format=FORMAT)
     starts = range(0, len(source), CHUNK)
-    for start in metered(starts, f'data {name!r}: {CHUNK} images each of split {split!r} read', note):
+    for start in metered(starts, f'data {name!r}: images of split {split!r} read', note, each=CHUNK):
       for example in source.__getitems__(range(start, min(start + CHUNK, len(source)))):
         image = example[image_key]
         if encoded:
@@ -172,7 +172,7 @@ def _read(name: str, builder: read_only_builder.ReadOnlyBuilder, split: str, ima
           image, found = decode(where, io.BytesIO(image), channels=feature.shape[-1])
           remarks.update(found)
         if images is None:
-          images = np.empty((len(source), *image.shape), np.uint8)
+          images = room_for(name, len(source), image.shape)
         if image.shape != images.shape[1:]:
           sizes = f'{list(images.shape[1:])} and {list(image.shape)}'
           raise UserError(f"data {name!r}: images of varying shape ({sizes}); resize a copy and give it as 'folder:PATH'")

@@ -146,3 +146,6 @@ def test_long_reading_tells_how_far_it_is(monkeypatch):
   monkeypatch.setattr(report.time, 'monotonic', lambda: next(now))
   assert list(report.metered(range(30), 'images read', notes.append)) == list(range(30))
   assert notes == ['images read: 2 of 30', 'images read: 12 of 30', 'images read: 22 of 30']
+  now, notes = iter(range(100)), []
+  assert len(list(report.metered(range(4), 'images read', notes.append, each=500))) == 4
+  assert notes == ['images read: 1,000 of 2,000']

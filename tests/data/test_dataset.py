@@ -112,6 +112,13 @@ def test_checked_refuses_parts_that_do_not_fit(train, test, expected, user_error
     Dataset.checked('some', train, test, ['a', 'b'])
 
 
+def test_more_than_any_machine_holds_is_refused(user_error):
+  with user_error("data 'some'", '2 images of 1073741824 x 1073741824 x 3 need 6,917,529,027.6 GB of memory'):
+    dataset.room_for('some', 2, (2**30, 2**30, 3))
+  with user_error("data 'some'", 'GB of memory; give fewer or smaller ones'):
+    dataset.room_for('some', 2**60, (2**30, 2**30, 3))
+
+
 def test_checked_refuses_a_single_class(user_error):
   with user_error('only 1 class', 'at least 2'):
     Dataset.checked('some', part((0, 0)), part((0, 0)), ['a'])

@@ -18,6 +18,7 @@ def test_it_holds_equally_many_images_of_every_class():
   assert np.bincount(data.test.labels).tolist() == [200] * 10
   assert data.class_names[0] == 'T-shirt/top' and data.class_names[9] == 'Ankle boot'
   assert data.checksum == '0ddb2d549900ef4f'
+  assert data.notes == () and data.valid is None
 
 
 def test_it_is_small_and_carries_its_licence():

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 from support.image_files import exif
 
-from enas_jax.data import cache, describe, load, record
+from enas_jax.data import cache, describe, folder, load, record
 from enas_jax.data.augment import paper_choice
+from enas_jax.data.decoding import Picture
 from enas_jax.types import Task
 
 
@@ -78,6 +79,17 @@ def test_what_is_left_out_is_told(tree):
                         '3 hidden, folder extra beside train and test',)
 
 
+def test_names_that_cannot_be_printed_are_told_in_ascii(tree, tmp_path):
+  name = tree(TWO_PARTS)
+  os.mkdir(os.fsencode(tmp_path) + b'/extra\xff')
+  (tmp_path / 'train/ant/a.\n').touch()
+  (tmp_path / 'train/ant/a\n.png').write_bytes((tmp_path / 'train/ant/1.png').read_bytes())
+  data = load(name)
+  assert len(data.train.labels) == 4 and describe(data).isprintable()
+  assert data.notes == (
+      "left out: 1 file not named like images (1 '.\\n'), folder 'extra\\udcff' beside train and test",)
+
+
 def test_folders_in_a_class_belong_to_it_and_all_suffixes_are_read(tree):
   more = {'train/ant/a/b/2.jfif': pixels(200), 'train/ant/0.PNG': pixels(7), 'train/ant/z.tga': pixels(8)}
   data = load(tree(TWO_PARTS | more))
@@ -86,9 +98,9 @@ def test_folders_in_a_class_belong_to_it_and_all_suffixes_are_read(tree):
   assert data.notes == ()
 
 
-@pytest.mark.parametrize('folder', ['val', 'valid', 'validation', 'Val'])
-def test_a_validation_part(tree, folder):
-  data = load(tree(TWO_PARTS | {f'{folder}/bee/1.png': pixels(9), f'{folder}/bee/2.png': pixels(10)}))
+@pytest.mark.parametrize('part', ['val', 'valid', 'validation', 'Val'])
+def test_a_validation_part(tree, part):
+  data = load(tree(TWO_PARTS | {f'{part}/bee/1.png': pixels(9), f'{part}/bee/2.png': pixels(10)}))
   assert data.valid.images[:, 0, 0, 0].tolist() == [9, 10] and data.valid.labels.tolist() == [1, 1]
   assert data.train.images[:, 0, 0, 0].tolist() == [3, 1, 2] and data.test.images[:, 0, 0, 0].tolist() == [4, 5]
   assert 'validation 2 (0 to 2 a class)' in describe(data)
@@ -192,7 +204,7 @@ def test_what_is_no_file_is_refused_and_never_waited_for(tree, tmp_path, make, e
 def test_what_may_not_be_read_is_refused(tree, monkeypatch, module, call, user_error):
   """Every call that touches the disk, on every path that it is called for. (Permissions would not keep root away.)"""
   name, original, paths = tree(TWO_PARTS), getattr(module, call), []
-  monkeypatch.setattr(cache, 'of_user', lambda root, keys: None)
+  monkeypatch.setattr(cache, 'of_folder', lambda root, keys: None)
   monkeypatch.setattr(module, call, lambda path, **options: paths.append(str(path)) or original(path, **options))
   load(name)
   paths = {path for path in paths if path.startswith(name.removeprefix('folder:'))}
@@ -205,6 +217,13 @@ def test_what_may_not_be_read_is_refused(tree, monkeypatch, module, call, user_e
     monkeypatch.setattr(module, call, deny)
     with user_error(name, denied, 'cannot be read (Permission denied); '):
       load(name)
+
+
+def test_more_than_memory_holds_is_refused(tree, monkeypatch, user_error):
+  name, side = tree(TWO_PARTS), 10**6
+  monkeypatch.setattr(folder, 'decode', lambda *_: Picture(np.broadcast_to(np.uint8(0), (side, side, 3)), ()))
+  with user_error(name, f'5 images of {side} x {side} x 3 need ', ' GB of memory; give fewer or smaller ones'):
+    load(name)
 
 
 def test_what_is_no_folder_is_refused(tmp_path, user_error):

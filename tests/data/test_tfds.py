@@ -132,6 +132,26 @@ def test_a_folder_that_cannot_be_written_to_costs_only_time(prepare, tmp_path, c
   assert 'every start will read all files' in caplog.text
 
 
+def test_where_only_others_may_write_the_users_folder_keeps_it(prepare, tmp_path, monkeypatch):
+  directory = prepare()
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'caches'))
+  monkeypatch.setattr(os, 'access', lambda path, mode: path != directory)
+  first = load('tiny_insects', data_dir=tmp_path)
+  assert not (directory / cache.FOLDER).exists() and cache.beside(directory).is_relative_to(tmp_path / 'caches')
+  monkeypatch.setattr(tfds, '_read', None)
+  assert load('tiny_insects', data_dir=tmp_path).checksum == first.checksum
+
+
+def test_an_unreadable_set_is_refused(tmp_path, monkeypatch, user_error):
+  from tensorflow_datasets.core import read_only_builder
+
+  def deny(*_, **__):
+    raise PermissionError(13, 'Permission denied', 'dataset_info.json')
+  monkeypatch.setattr(read_only_builder, 'builder_from_files', deny)
+  with user_error("'cifar10'", 'dataset_info.json cannot be read (Permission denied)', '--data_dir'):
+    load('cifar10', data_dir=tmp_path)
+
+
 def test_validation_stands_in_for_a_missing_test_split(prepare, tmp_path):
   train, validation = examples(6), examples(3, seed=1)
   prepare(train=train, validation=validation)
