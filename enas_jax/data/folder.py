@@ -32,7 +32,7 @@ def load_folder(path: str | pathlib.Path, *, note: Note) -> Dataset:
     UserError: `listing` finds no such folder or no classes in it, or an image is refused by `decode` or has another size than
       the first.
   """
-  name, root = f'folder:{path}', pathlib.Path(path).expanduser()
+  name, root = f'folder:{path}', pathlib.Path(path)
   parts, left_out = listing(name, root)
   class_names = list(parts['train'])
   target = cache.of_folder(root, [f'{part}/{os.path.relpath(file.path, root)} {file.stamp}' for part, classes in parts.items()
