@@ -39,6 +39,9 @@ COMPARED = {  # Space: strategies that look up its table. These choose by arithm
     'nats_size': ('egnas', 'evolution', 'random:chains')}
 
 
+LATER_RESULTS = {'balanced_accuracy', 'recall', 'confusion'}  # Which stored digests know nothing of.
+
+
 def kind_of_machine():
   """What the bits of a training depend on beside the request."""
   cpuinfo = pathlib.Path('/proc/cpuinfo')
@@ -87,8 +90,13 @@ def digests(workdir):
     array = np.asarray(leaf[...])
     weights.update(f'{path} {array.dtype} {array.shape}'.encode() + array.tobytes())
   entries = sorted(ledger(workdir), key=lambda entry: entry['key'])
-  result = timeless(read(workdir, 'result.json'))
+  result = without(LATER_RESULTS, timeless(read(workdir, 'result.json')))
   return {'ledger': _digest(entries), 'result': _digest(result), 'weights': weights.hexdigest()[:16]}
+
+
+def without(names, record):
+  """A record without fields, in the records in it, too."""
+  return {name: without(names, value) for name, value in record.items() if name not in names} if isinstance(record, dict) else record
 
 
 def _digest(record):
