@@ -37,8 +37,6 @@ TRAINED = ('egnas', 'evolution', 'random', 'regularized_evolution', 'local_searc
 COMPARED = {  # Space: strategies that look up its table. These choose by arithmetic on whole numbers and table values alone.
     'nasbench201': ('random', 'regularized_evolution', 'local_search', 'nsga2', 'halving'),
     'nats_size': ('egnas', 'evolution', 'random:chains')}
-
-
 LATER_RESULTS = {'balanced_accuracy', 'recall', 'confusion'}  # Which stored digests know nothing of.
 
 
@@ -96,7 +94,9 @@ def digests(workdir):
 
 def without(names, record):
   """A record without fields, in the records in it, too."""
-  return {name: without(names, value) for name, value in record.items() if name not in names} if isinstance(record, dict) else record
+  if not isinstance(record, dict):
+    return record
+  return {name: without(names, value) for name, value in record.items() if name not in names}
 
 
 def _digest(record):
