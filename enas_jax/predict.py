@@ -55,7 +55,7 @@ def main(values: flags.FlagValues, arguments: Sequence[str]) -> None:
 
 def _files(path: Path) -> Iterator[Path]:
   """Yields the file, or the images of a folder by their names. Raises UserError for a folder without any."""
-  if not path.is_dir():
+  if not os.path.isdir(path):  # Or it may not be looked at, as reading it says.
     yield path
     return
   count = 0

@@ -27,7 +27,7 @@ def take_over(mark: Path) -> None:
 
   Otherwise, and in the supervisor's child, it returns at once.
   """
-  if DEATH in os.environ or not mark.exists():
+  if DEATH in os.environ or not os.path.exists(mark):  # Nor where it may not be looked for, as the command will say.
     return
   sys.stdout.flush()
   sys.stderr.flush()

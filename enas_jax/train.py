@@ -27,7 +27,7 @@ from enas_jax.networks import build
 from enas_jax.progress import Progress
 from enas_jax.registry import call
 from enas_jax.spaces import SearchSpace
-from enas_jax.training.memory import shortage
+from enas_jax.training.memory import limit_bytes, shortage
 from enas_jax.training.single import SingleTraining, single_training
 from enas_jax.training.state import Snapshot
 from enas_jax.types import Architecture, Request, Schedule, Task
@@ -52,13 +52,13 @@ def fit(architecture: Architecture, config: ConfigDict, dataset: Dataset, folder
   """
   check_seed(config.seed)
   space = spaces.make(config, architecture.to_json()['space'])  # Its own: an architecture from elsewhere may be of another.
-  request = final_request(architecture, config)
+  request, memory_limit = final_request(architecture, config), limit_bytes(config.memory_limit_gb)
   every_epoch = request.schedule.best_epoch
   started = time.monotonic()
   part = training_data(config, dataset, dataset.train, dataset.test)
   network = single_training(request, part, execution, family_of(config, space, part))
   folder.write_json('architecture.json', architecture.to_json())
-  if reason := shortage(network.memory_bytes, int(config.memory_limit_gb * 1e9) or None):
+  if reason := shortage(network.memory_bytes, memory_limit):
     raise UserError(f'final training is out of memory: {reason}; {_elsewhere(folder, "batch_size")}')
   with Checkpoints(folder.path / 'checkpoints', request.key, progress.note) as checkpoints:
     state, record = _restore(checkpoints, network)

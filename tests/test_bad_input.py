@@ -52,6 +52,7 @@ SETTINGS = [
     ('seed', 'one', '--config.seed=one is not a whole number'),
     ('precision', 'int8', "config.precision 'int8' is unknown; give 'auto', 'float32' or 'bfloat16'"),
     ('memory_limit_gb', -1, 'config.memory_limit_gb -1.0 is negative'),
+    ('memory_limit_gb', 1e300, 'config.memory_limit_gb 1e+300 is above 1e+09; give 0 for what the device has free'),
     ('max_failures_in_a_row', 0, 'config.max_failures_in_a_row 0 is below 1'),
     ('data.validation_share', 0, 'validation share 0.0 is outside (0, 1)'),
     ('data.validation_share', 1, 'validation share 1.0 is outside (0, 1)'),
@@ -124,7 +125,7 @@ OTHER_STRATEGIES = [
     ('random', 'budget.train_macs', -1, 'config.budget.train_macs -1.0 is negative'),
     ('random', 'random.batch', 0, 'config.random.batch 0 is below 1'),
 ]
-TRAINING = ('seed', 'training.', 'epochs.final', 'data.augmentation', 'data.published_statistics')
+TRAINING = ('seed', 'memory_limit_gb', 'training.', 'epochs.final', 'data.augmentation', 'data.published_statistics')
 
 
 @pytest.mark.parametrize(('field', 'value', 'message'), SETTINGS)

@@ -1,30 +1,34 @@
 """Paths from users: every flag, setting and argument that takes one reads it alike."""
+import collections
 import os
 import pathlib
 import re
 import shutil
+import types
 
 import numpy as np
 import pytest
 from absl import flags
 from PIL import Image
 from support.run_records import image_part, write_images
-from support.search_fixtures import COMMANDS
 
 import enas_jax
-from enas_jax import cli, data, estimators, paths, plugins, spaces, tables
+from enas_jax import cli, data, estimators, paths, plugins, predict, spaces, supervise, tables, train
 from enas_jax.compare import __main__ as comparing
 from enas_jax.config import get_config
 from enas_jax.errors import UserError
 from enas_jax.ledger import Ledger
-from enas_jax.train import _read as read_architecture
+from enas_jax.types import Task
 from enas_jax.workdir import Workdir
 
 PATH_FLAGS = {
     'search': {'workdir', 'data_dir', 'compilation_cache'},
-    'train': {'workdir', 'data_dir', 'compilation_cache', 'architecture'}, 'compare': {'workdir', 'table'}}
-MAINS = {**COMMANDS, 'compare': (comparing.main, comparing._define_flags)}
+    'train': {'workdir', 'data_dir', 'compilation_cache', 'architecture'}, 'compare': {'workdir', 'table'},
+    'predict': {'workdir', 'output'}}
+DEFINE_FLAGS = {
+    'search': None, 'train': train._define_flags, 'compare': comparing._define_flags, 'predict': predict._define_flags}
 SPACE = spaces.make_default('nasbench201')
+MODEL = types.SimpleNamespace(task=Task((8, 8, 1), 2))
 TABLE = 'architecture,cifar10/valid/200\n|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|none~2|,0.5\n'
 ARCHITECTURE = '{"space": "chain", "version": 1, "width": 2, "operations": "010", "kernels": "353"}'
 CONFIG = 'from enas_jax.config import get_config\n'
@@ -79,13 +83,26 @@ def home(tmp_path, monkeypatch):
   assert not list(pathlib.Path().glob('~*'))
 
 
+def called(main, command, **given):
+  """Calls `main` as a command is called, with these flags. Returns the exit code."""
+  given = {'workdir': 'w', **({'architecture': 'a'} if command == 'train' else {}), **given}
+  with pytest.raises(SystemExit) as ended:
+    cli.run(main, define_flags=DEFINE_FLAGS[command], trains=command in ('search', 'train'),
+            argv=[command, *(f'--{name}={value}' for name, value in given.items())])
+  return ended.value.code or 0
+
+
+def test_all_commands_are_here():
+  package = pathlib.Path(enas_jax.__file__).parent
+  commands = [file.relative_to(package).parts[0].removesuffix('.py') for file in package.rglob('*.py')
+              if re.search(r'^  cli\.run\(', file.read_text(), re.MULTILINE)]
+  assert sorted(commands) == sorted(DEFINE_FLAGS)
+
+
 def path_flags(command):
   """The flags of a command that take paths; and those whose help speaks of a file or a folder."""
   seen = []
-  _, define = MAINS[command]
-  required = ['--architecture=a'] if command == 'train' else []
-  with pytest.raises(SystemExit):
-    cli.run(seen.append, define_flags=define, trains=command != 'compare', argv=[command, '--workdir=w', *required])
+  called(seen.append, command)
   values = seen[0]
   kinds = {name for name in values if values[name].flag_type() == 'path'}
   spoken_of = {name for name in values if re.search(r'[Ff]older|[Ff]ile\b', values[name].help)}
@@ -102,22 +119,13 @@ def test_flags_that_take_a_path_are_known(command):
     (command, flag) for command, flags_ in PATH_FLAGS.items() for flag in sorted(flags_ | {'config', 'plugin'})])
 def test_flags(command, flag, home, capsys):
   """Bad ones are refused with one line; of others `~` is the user's home."""
-  _, define = MAINS[command]
-
-  def run(main, path):
-    given = {'workdir': 'w', **({'architecture': 'a'} if command == 'train' else {}), flag: path}
-    with pytest.raises(SystemExit) as ended:
-      cli.run(main, define_flags=define, trains=command != 'compare',
-              argv=[command, *(f'--{name}={value}' for name, value in given.items())])
-    return ended.value.code or 0
-
   for bad, message in {**BAD, '': ' is empty; give a path'}.items():
-    assert run(lambda values: pytest.fail('it was taken'), bad) == 2
+    assert called(lambda values: pytest.fail('it was taken'), command, **{flag: bad}) == 2
     out, err = capsys.readouterr()
     assert not out and err.startswith(f'error: --{flag}=') and message in err and err.count('\n') == 1
   seen = []
   name = {'config': 'settings.py', 'plugin': 'mine.py'}.get(flag, 'x')
-  assert run(seen.append, f'~/{name}') == 0, capsys.readouterr().err
+  assert called(seen.append, command, **{flag: f'~/{name}'}) == 0, capsys.readouterr().err
   if flag in PATH_FLAGS[command]:
     assert seen[0][flag].value == str(home / name)
 
@@ -186,7 +194,7 @@ class Closed:
 
 UNREADABLE = {  # A function of the path, and what it reads.
     '--config': (cli.load_config, 'settings.py'), '--plugin': (plugins.load, 'mine.py'),
-    '--architecture': (read_architecture, 'architecture.json'),
+    '--architecture': (train._read, 'architecture.json'),
     'table': (lambda path: tables.read(path, SPACE), 'table.csv'),
     'table npz': (lambda path: tables.read(path, SPACE), 'images.npz'),
     'table folder': (lambda path: tables.read(path, SPACE), 'images'),
@@ -194,6 +202,7 @@ UNREADABLE = {  # A function of the path, and what it reads.
     'lock': (lambda path: Workdir.open(path.parent, get_config(), data_checksum='d'), 'lock'),
     'config.json': (lambda path: Workdir.open(path.parent, get_config(), data_checksum='d'), 'config.json'),
     'model': (lambda path: enas_jax.load(path.parent), 'model.json'),
+    'image to predict': (lambda path: predict._read(MODEL, list(predict._files(path)), collections.Counter()), 'image.png'),
 }
 
 
@@ -207,6 +216,12 @@ def test_what_may_not_be_read(what, closed, home):
   with pytest.raises(UserError) as refused, Closed(path if closed == 'file' else path.parent):
     call(path)
   assert 'Permission denied' in str(refused.value) and '\n' not in str(refused.value) and '; ' in str(refused.value)
+
+
+def test_a_mark_that_may_not_be_looked_for(home):
+  """The command goes on, and says so itself."""
+  with Closed(home / 'images'):
+    supervise.take_over(home / 'images' / supervise.MARK)
 
 
 def test_the_flag_parser_is_text_s_own():

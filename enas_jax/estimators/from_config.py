@@ -22,6 +22,7 @@ from enas_jax.training.engine import Resources
 from enas_jax.training.family import Family
 from enas_jax.training.layout import Execution
 from enas_jax.training.lowering import choose
+from enas_jax.training.memory import limit_bytes
 from enas_jax.training.state import TrainingData
 
 ACCURACIES = ('plain', 'balanced')
@@ -33,8 +34,7 @@ def trained(setup: Setup) -> TrainedEstimator:
   config, dataset = setup.config, setup.dataset
   if dataset is None:
     raise UserError("config.estimator 'trained' needs images to train on; give a data set")
-  if config.memory_limit_gb < 0:
-    raise UserError(f'config.memory_limit_gb {config.memory_limit_gb} is negative; give 0 for what the device has free')
+  memory_limit = limit_bytes(config.memory_limit_gb)
   if config.data.score_on_test:
     train, score = dataset.train, dataset.test
   elif dataset.valid is not None:
@@ -44,8 +44,7 @@ def trained(setup: Setup) -> TrainedEstimator:
         dataset.train, config.data.validation_share, seed=config.seed, num_classes=dataset.task.num_classes)
   resources = Resources(
       data=training_data(config, dataset, train, score, accuracy=config.data.accuracy), seed=config.seed,
-      execution=setup.execution or Execution.default(),
-      memory_limit=int(config.memory_limit_gb * 1e9) or None, should_stop=setup.should_stop)
+      execution=setup.execution or Execution.default(), memory_limit=memory_limit, should_stop=setup.should_stop)
   return TrainedEstimator(setup.space, resources, family_of(config, setup.space, resources.data))
 
 

@@ -8,6 +8,22 @@ import platform
 import jax
 
 from enas_jax import quotas
+from enas_jax.errors import UserError
+
+MOST_GB = 1e9  # More than any machine has.
+
+
+def limit_bytes(gigabytes: float) -> int | None:
+  """Returns `config.memory_limit_gb` in bytes; None for 0, which means no limit.
+
+  Raises:
+    UserError: it is negative, or more than any machine has.
+  """
+  if gigabytes < 0:
+    raise UserError(f'config.memory_limit_gb {gigabytes} is negative; give 0 for what the device has free')
+  if gigabytes > MOST_GB:
+    raise UserError(f'config.memory_limit_gb {gigabytes} is above {MOST_GB:g}; give 0 for what the device has free')
+  return max(1, int(gigabytes * 1e9)) if gigabytes else None
 
 
 def free_bytes(device: jax.Device) -> float:
