@@ -485,6 +485,22 @@ def test_make_parts_the_data_as_the_config_says(user_error):
     estimators.make(config, SPACE, make_dataset(), execution=Execution.default(), should_stop=lambda: False)
 
 
+def test_the_accuracy_that_decides():
+  """Of the held-out part, as the setting says; of the test part in the final training it is the plain one."""
+  config = get_config()
+  config.training.batch_size = 8
+  rng, labels = np.random.default_rng(0), np.repeat(np.arange(2), (30, 10))
+  part = ImageSet(rng.integers(0, 256, (40, 8, 8, 1), np.uint8), labels)
+  unequal = Dataset.checked('npz:none', part, part, ('a', 'b'))
+  for accuracy, weights in (('plain', None), ('balanced', [8 / 2 / 6, 8 / 2 / 2])):
+    config.data.accuracy = accuracy
+    data = estimators.make(config, SPACE, unequal, execution=Execution.default(), should_stop=lambda: False)._resources.data
+    assert data.score_weights is None if weights is None else data.score_weights.tolist() == pytest.approx(weights)
+    assert estimators.training_data(config, unequal, part, part).score_weights is None
+    np.testing.assert_allclose(data.class_weights('balanced'), [32 / 2 / 24, 32 / 2 / 8])
+    assert data.class_weights('equal') is None
+
+
 @pytest.fixture
 def own_cache():
   """JAX's settings of its compilation cache, put back afterwards."""
