@@ -59,7 +59,10 @@ def _files(path: Path) -> Iterator[Path]:
     yield path
     return
   count = 0
-  for folder, names, files in os.walk(path):
+  def refuse(error: OSError) -> None:
+    raise UserError(f'{error.filename} cannot be read ({error.strerror}); give files, or folders that you may read') from error
+
+  for folder, names, files in os.walk(path, onerror=refuse):
     names[:] = sorted(name for name in names if not name.startswith('.'))
     for name in sorted(files):
       if not name.startswith('.') and Path(name).suffix.lower() in suffixes():
