@@ -75,7 +75,8 @@ def run(settings: ConfigDict | Mapping[str, Any] | None = None, *, data: Data | 
       the test part, or (train images, train labels, test images, test labels). Images are uint8 [N, H, W] or [N, H, W, C],
       labels integers [N] from 0. `enas_jax.data.from_arrays` makes a `Dataset` that has a validation part, too. None for the
       data set that the settings name.
-    workdir: a folder that keeps everything: the same call resumes from it. None for a temporary one.
+    workdir: a folder that keeps everything: the same call resumes from it. None for a temporary one. If the process is killed
+      while networks train, deaths are counted there: after two each network trains alone, after three more of one it failed.
     train: whether the best network is trained in the end. If not, and candidates are looked up in a table, no images are read.
     progress: whether the search is shown on the standard output, or what shows it.
 

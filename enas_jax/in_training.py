@@ -66,6 +66,8 @@ class InTraining:
     self.path = folder.path / MARK
     self._folder, self._answered = folder, answered
     self._known: dict[str, _Deaths] = {}
+    self._training: list[str] = []  # Keys.
+    self._alone = False
     record, signum = folder.read_json(MARK, damaged=note), last_death()
     try:
       if record is not None:
@@ -83,21 +85,21 @@ class InTraining:
   def begin(self, requests: Sequence[Request], *, alone: bool = False) -> None:
     """Notes that these, and no others, are in training from now on; it is on the disk when this returns."""
     known = {request.key: self._known.get(request.key) or _Deaths(request.to_json()) for request in requests}
-    self._known = {**self._open_suspects(), **known}
-    self._write(list(known), alone)
+    self._known, self._training, self._alone = {**self._open_suspects(), **known}, list(known), alone
+    self._write()
 
   def went_on(self, request: Request) -> None:
     """Notes that a training came further than ever: what ended earlier processes was not its beginning."""
     known = self._known[request.key]
     if known.together or known.alone:
       self._known[request.key] = _Deaths(known.request)
-      self._write([request.key], known.suspect)
+      self._write()
 
   def end(self) -> None:
     """Notes that nobody is in training. What is known of suspects without an answer stays."""
-    self._known = self._open_suspects()
+    self._known, self._training = self._open_suspects(), []
     if self._known:
-      self._write([], False)
+      self._write()
     else:
       self._folder.remove(MARK)
 
@@ -126,9 +128,9 @@ class InTraining:
   def _open_suspects(self) -> dict[str, _Deaths]:
     return {key: deaths for key, deaths in self._known.items() if deaths.suspect and not self._answered(key)}
 
-  def _write(self, keys: Sequence[str], alone: bool) -> None:
+  def _write(self) -> None:
     requests = {key: dataclasses.asdict(deaths) for key, deaths in self._known.items()}
-    self._folder.write_json(MARK, {'in_training': keys, 'alone': alone, 'requests': requests})
+    self._folder.write_json(MARK, {'in_training': self._training, 'alone': self._alone, 'requests': requests})
 
   def _note_death(self, record: Any, signum: int, note: Callable[[str], None]) -> None:
     """Adds the death of the process that left the record."""
@@ -142,7 +144,7 @@ class InTraining:
       else:
         self._known[key] = dataclasses.replace(known, together=known.together + (2 if signum else 1))
     if keys:
-      self._write([], False)
+      self._write()
       how = f' by {signal.Signals(signum).name}' if signum else ''
       names = f'{len(keys)} networks' if len(keys) > 1 else 'a network'
       then = ' alone' if record['alone'] else '; each is trained alone now' if self._known[keys[0]].suspect else ''

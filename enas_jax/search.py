@@ -138,6 +138,7 @@ def search(config: ConfigDict, dataset: Dataset | None, workdir: Workdir, progre
                          should_stop=should_stop)
     result = {**final, **_summary(ledger, final['seconds']), **found}
     workdir.write_json('result.json', result)
+  workdir.remove(MARK)  # A control that killed the process is in the result.
   return result
 
 

@@ -62,6 +62,7 @@ SETTINGS = [
     ('data.published_statistics', True, 'no published statistics'),
     ('data.augmentation.crop_size', 11, 'crop_size 11 is above 10'),
     ('data.augmentation.crop_size', 0, 'crop_size 0 is below 1'),
+    ('data.augmentation.crop_padding', 1_000_000_000, 'crop_padding 1000000000 is above 8, the side of the image'),
     ('data.augmentation.crop_padding', -1, 'crop_padding -1 is below 0'),
     ('data.augmentation.cutout', -1, 'cutout -1 is below 0'),
     ('chain.min_depth', 2, 'depths 2 to 3'),

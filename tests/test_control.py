@@ -1,7 +1,11 @@
 """The unsearched network beside a search's winner: which it is, that it is trained alike, and what is told of the gain."""
 import json
 import shutil
+import signal
+import threading
+import types
 
+import jax
 import numpy as np
 import pytest
 from support.run_records import read, same_run, same_training
@@ -10,9 +14,13 @@ import enas_jax
 from enas_jax import control, data
 from enas_jax.config import get_config
 from enas_jax.errors import Stopped, UserError
+from enas_jax.estimators import Execution
+from enas_jax.in_training import InTraining
+from enas_jax.progress import Progress
 from enas_jax.spaces import ChainArchitecture, ChainSpace, Limits, NasBench201Space, Within
 from enas_jax.strategies.history import draw
 from enas_jax.types import Task
+from enas_jax.workdir import Folder
 
 pytest_plugins = ['support.search_fixtures']
 pytestmark = pytest.mark.once  # The main command trains one on every Python.
@@ -156,6 +164,56 @@ def test_a_damaged_control_is_made_again(runner, searched, tmp_path):
   assert runner.here('search', workdir, **SEARCH) == 0
   same_run(workdir, searched)
   same_training(workdir / 'control', searched / 'control')
+
+
+def test_the_two_train_apart_once_they_killed_the_process_and_who_kills_it_alone_is_not_trained(
+    runner, tmp_path, monkeypatch, user_error):
+  """With made-up trainings: each process here ends where a training is told to kill it."""
+  class Killed(BaseException):
+    pass
+
+  winner, killers, trained = ChainArchitecture.uniform(3, 5), [], []
+  config = runner.config()
+  plain = unsearched(ChainSpace(**{name: config.chain[name] for name in (
+      'min_depth', 'max_depth', 'min_width', 'max_width', 'width_step', 'kernels')}))
+
+  def fit(network, *_, on_save, **__):
+    trained.append((network, threading.current_thread() is threading.main_thread()))
+    if network in killers:
+      raise Killed
+    on_save()
+    return {}
+
+  def start(death=0):
+    """One process, whose predecessor ended by a signal that its supervisor saw. Returns the record; None if it was killed."""
+    trained.clear()
+    monkeypatch.setenv('ENAS_JAX_LAST_DEATH', str(int(death)))
+    in_training = InTraining(Folder(tmp_path), lambda text: None)
+    try:
+      result = control.fit_beside_control(
+          winner, config, types.SimpleNamespace(task=Task((8, 8, 1), 4)), Folder(tmp_path), Progress.silent(),
+          in_training=in_training, should_stop=lambda: False,
+          execution=Execution(devices=tuple(jax.local_devices(backend='cpu')) * 2))
+    except Killed:
+      return None
+    in_training.end()
+    return result['control']
+
+  for module in ('train', 'control'):
+    monkeypatch.setattr(f'enas_jax.{module}.fit', fit)
+  monkeypatch.setattr(control, 'finished', lambda *_: None)
+  monkeypatch.setattr(control, '_gain', lambda *_: {'gain': 1.0})
+  assert start() == {'gain': 1.0} and sorted(trained, key=str) == sorted([(winner, True), (plain, False)], key=str)
+  killers.append(plain)
+  assert start() is None
+  assert start(signal.SIGSEGV) is None and trained == [(winner, True), (plain, True)]
+  reason = 'killed the process (SIGSEGV) while it trained alone'
+  assert start(signal.SIGSEGV) == {'architecture': plain.to_json(), 'reason': reason} and trained == [(winner, True)]
+  killers[:] = [winner]
+  for death in (0, 0, signal.SIGKILL, signal.SIGKILL):
+    assert start(death) is None
+  with user_error(f'the final training of {winner} killed the process (2 times)', 'delete ', 'batch_size'):
+    start(signal.SIGKILL)
 
 
 def test_no_control_where_none_is_wanted(runner, tmp_path):

@@ -197,6 +197,17 @@ def test_what_came_further_is_accused_anew(runs, keys):
   assert watch.verdict(request).startswith('killed the process (3 times)')
 
 
+def test_who_trains_beside_what_came_further_is_still_accused(runs, keys):
+  two = runs.strategy.ask(runs.strategy.init(0))[0][:2]
+  InTraining(runs.folder, runs.notes.append).begin(two)
+  watch = InTraining(runs.folder, runs.notes.append)
+  watch.begin(two)
+  watch.went_on(two[0])
+  assert runs.mark['in_training'] == [request.key for request in two]
+  watch = InTraining(runs.folder, runs.notes.append)
+  assert [watch.suspects(request) for request in two] == [False, True]
+
+
 @pytest.mark.parametrize('text', [
     '', '{', '[]', '1', 'null', '{}', '{"requests": 1}', '{"requests": {}, "in_training": 1}',
     '{"requests": {}, "in_training": [[]], "alone": 1}',

@@ -43,9 +43,12 @@ class Augmentation:
     """Returns the shape [h, w, C] that an image of shape [H, W, C] has after augmentation.
 
     Raises:
-      UserError: the crop is larger than the padded image.
+      UserError: the padding is larger than the image, or the crop than the padded image.
     """
     height, width, channels = image_shape
+    if self.crop_padding > max(height, width):
+      raise UserError(f'augmentation: crop_padding {self.crop_padding} is above {max(height, width)}, the side of the image; '
+                      'give less')
     if self.crop_size is None:
       return height, width, channels
     limit = min(height, width) + 2 * self.crop_padding
