@@ -102,14 +102,14 @@ class Folder:
     self.write_json(name, {**record, SEAL: _seal(record)})
 
   def read_sealed(self, name: str, *, damaged: Callable[[str], None]) -> Any:
-    """What `write_sealed` wrote; None where there is no file, it has no checksum, or, as `damaged` is told, another one."""
+    """What `write_sealed` wrote; None where there is no file or, as `damaged` is told, its checksum is not right."""
     record = self.read_json(name, damaged=damaged)
-    if not isinstance(record, dict) or SEAL not in record:  # As earlier versions wrote it.
+    if record is None:
       return None
-    if record.pop(SEAL) != _seal(record):
-      damaged(f'{self.path / name} is damaged (its checksum is another) and is made again')
-      return None
-    return record
+    if isinstance(record, dict) and record.pop(SEAL, '') == _seal(record):
+      return record
+    damaged(f'{self.path / name} is damaged or of an earlier version (its checksum is not right) and is made again')
+    return None
 
 
 class Workdir(Folder):
