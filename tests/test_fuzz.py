@@ -7,7 +7,7 @@ import pytest
 from support.fuzzing import survives
 
 import enas_jax
-from enas_jax import get_config, spaces
+from enas_jax import get_config, plugins, spaces
 from enas_jax.errors import UserError
 from enas_jax.ledger import Ledger
 from enas_jax.model import read_architecture
@@ -22,6 +22,12 @@ SPACE = spaces.make(get_config())
 
 def text(record):
   return json.dumps(record).encode()
+
+
+@pytest.fixture(autouse=True)
+def no_search_for_plugins(monkeypatch):
+  """For each of ten thousand records it would take a millisecond."""
+  monkeypatch.setattr(plugins, 'load_all', lambda *_: None)
 
 
 @pytest.fixture

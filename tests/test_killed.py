@@ -86,10 +86,10 @@ def test_a_small_container(runner, tmp_path):
   changes = {
       'data.name': f'npz:{images}', 'strategy': 'random', 'seed': 1, 'budget.evaluations': 2, 'random.batch': 2,
       'training.batch_size': 8192, 'chain.max_width': 24, 'chain.width_step': 23, 'chain.kernels': (3,), 'epochs.final': 1}
-  with container(900_000_000) as enter:
+  with container(900_000_000) as prefix:
     process = subprocess.run(
-        [sys.executable, '-m', 'enas_jax.search', *runner.arguments(tmp_path / 'w', **changes)], capture_output=True, text=True,
-        env={**os.environ, 'JAX_NUM_CPU_DEVICES': '1'}, preexec_fn=enter, timeout=500)
+        [*prefix, sys.executable, '-m', 'enas_jax.search', *runner.arguments(tmp_path / 'w', **changes)], capture_output=True,
+        text=True, env={**os.environ, 'JAX_NUM_CPU_DEVICES': '1'}, timeout=500)
   assert process.returncode == 0 and not process.stderr, process.stderr
   wide, narrow = ledger(tmp_path / 'w')
   assert wide['request']['architecture']['width'] == 24 and narrow['request']['architecture']['width'] == 1

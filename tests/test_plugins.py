@@ -177,8 +177,9 @@ def test_files_that_fail(refused, write, text, message):
 
 
 def test_no_file(refused, tmp_path):
-  for path in (tmp_path / 'x.py', tmp_path, ''):
-    assert ': no such file; give a Python file that registers ' in refused(path)
+  for path, reason in ((tmp_path / 'x.py', 'no such file'), (tmp_path, 'Is a directory')):
+    assert reason in (line := refused(path)) and '; give a Python file that registers ' in line
+  assert 'is empty; give a path' in refused('')
 
 
 def broken(old, new):

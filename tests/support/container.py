@@ -11,7 +11,7 @@ from enas_jax import quotas
 
 @contextlib.contextmanager
 def container(memory):
-  """Yields a function to be called in a child before it becomes the command (`preexec_fn`); it then has so many bytes.
+  """Yields what stands before a command, so that it has so many bytes.
 
   The test is skipped, with the reason, where no such group can be made.
   """
@@ -32,7 +32,7 @@ def container(memory):
     (group / limit).write_text(str(memory))
     if (group / swap).exists():
       (group / swap).write_text('0' if version == 2 else str(memory))
-    yield lambda: (group / 'cgroup.procs').write_text(str(os.getpid()))
+    yield ['sh', '-c', f'echo $$ > {group}/cgroup.procs && exec "$@"', 'sh']
   finally:
     for _ in range(100):  # The kernel lets go of the last process a little later.
       with contextlib.suppress(OSError):
