@@ -16,6 +16,7 @@ def python(*arguments):
 
 
 @pytest.mark.slow  # Two of them train: ten seconds and more.
+@pytest.mark.once
 @pytest.mark.parametrize(('name', 'expected'), [
     ('search_from_python', ['best of 192 cells: ', '% of all images right', '% after 1 epoch']),
     ('own_strategy', ['5 at random first: ', '50 at random first: ']),
