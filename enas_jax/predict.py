@@ -22,7 +22,6 @@ from enas_jax.data.decoding import decode, in_words, suffixes
 from enas_jax.data.files import regular_file
 from enas_jax.errors import UserError
 from enas_jax.model import BATCH, Model, load
-from enas_jax.workdir import Folder
 
 
 def main(values: flags.FlagValues, arguments: Sequence[str]) -> None:
@@ -49,8 +48,10 @@ def main(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     print(text.getvalue(), end='')
     cli.check_written()
   else:
-    path = Path(values.output)
-    Folder(path.parent).write_bytes(path.name, text.getvalue().encode())
+    try:
+      Path(values.output).write_text(text.getvalue(), encoding='utf-8')
+    except OSError as error:
+      raise UserError(f'--output={values.output} cannot be written ({error.strerror}); give another path') from error
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -117,7 +117,7 @@ def test_it_is_written_to_a_file_and_read_as_for_training(model, run, tmp_path, 
     (['small.png'], "image small.png is 5x8, the network takes 6x8; resize it"),
     (['pipe.png'], 'is a pipe, socket or device, not a file'),
     (['~nobody_here/a.png'], 'no home folder is known for ~nobody_here'),
-    (['fine.png', '--output=none/out.csv'], 'No such file or directory'),
+    (['fine.png', '--output=none/out.csv'], '--output=none/out.csv cannot be written (No such file or directory); give'),
 ])
 def test_what_cannot_be_predicted(run, tmp_path, monkeypatch, capsys, arguments, message):
   monkeypatch.chdir(tmp_path)
