@@ -15,7 +15,6 @@ import argparse
 import concurrent.futures
 import json
 import os
-import pathlib
 import queue
 import statistics
 import subprocess
@@ -23,7 +22,7 @@ import sys
 
 import scipy.stats
 
-from enas_jax import data, settings, spaces
+from enas_jax import data, paths, settings, spaces
 from enas_jax.config import get_config
 from enas_jax.fields import flatten
 from enas_jax.spaces import ChainArchitecture, Limits
@@ -129,14 +128,14 @@ def main():
   """Searches, then prints."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--seeds', type=int, default=5, help='number of seeds, at least 2')
-  parser.add_argument('--workdir', type=pathlib.Path, required=True)
+  parser.add_argument('--workdir', required=True)
   parser.add_argument('--strategies', default='random,evolution', help='beside EG-NAS, by commas; may be empty')
   parser.add_argument('--workers', type=int, default=1, help='seeds at a time')
   args, flags = parser.parse_known_args()
   if args.seeds < 2:
     parser.error(f'--seeds={args.seeds}: a spread needs at least 2')
   others = [name for name in args.strategies.split(',') if name]
-  runner = Runner(args.workdir, flags, args.workers)
+  runner = Runner(paths.read(args.workdir, '--workdir='), flags, args.workers)
   with concurrent.futures.ThreadPoolExecutor(args.workers) as pool:
     found = list(pool.map(lambda seed: runner.seed(seed, others), range(args.seeds)))
   results = {name: [of_seed[name] for of_seed in found] for name in found[0]}
@@ -145,8 +144,8 @@ def main():
   print('| --- | --- | --- | --- | --- | --- | --- | --- | --- |')
   for name, done in results.items():
     print(row(name, done, results['egnas']))
-  draw(results, args.workdir / 'comparison.svg')
-  (args.workdir / 'comparison.json').write_text(json.dumps({'flags': flags, 'results': results}, indent=2) + '\n')
+  draw(results, runner.folder / 'comparison.svg')
+  (runner.folder / 'comparison.json').write_text(json.dumps({'flags': flags, 'results': results}, indent=2) + '\n')
 
 
 if __name__ == '__main__':

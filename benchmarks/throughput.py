@@ -53,6 +53,7 @@ from collections.abc import Callable, Iterator
 
 import workload
 
+from enas_jax import paths
 from enas_jax.errors import UserError
 from enas_jax.families.chain import packing
 from enas_jax.spaces import ChainArchitecture
@@ -230,7 +231,7 @@ def measure(args) -> int:
       print(f"\n{r['row']}: {r['note']}")
   text = ''.join(json.dumps(r) + '\n' for r in records)
   if args.json:
-    pathlib.Path(args.json).write_text(text)
+    paths.read(args.json, '--json=').write_text(text)
   else:
     print(f'\n{text}', end='')
   return int(any(row.failed for row in rows.values()))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from enas_jax import data, spaces
+from enas_jax import data, paths, spaces
 from enas_jax.data.augment import Augmentation, paper_choice
 from enas_jax.errors import UserError
 from enas_jax.spaces import ChainArchitecture, ChainSpace
@@ -110,7 +110,7 @@ def mixed(settings: dict) -> list[ChainArchitecture]:
 
 def read_log(path: str | None) -> list[dict]:
   """The candidates of both phases. `path`: None for where the project's optional data lies."""
-  path = pathlib.Path(path or LOG)
+  path = paths.read(path, '--log=') if path else LOG
   try:
     searches = json.loads(path.read_text())
     search = next(s for s in searches if s['dataset'] == 'CIFAR10' and s['width_cap'] == 64)

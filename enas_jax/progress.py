@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -18,12 +18,19 @@ DECAY = 0.9  # A candidate's weight in the rate after each later one: about the 
 class TimeLeft:
   """Seconds that the work left takes at the rate measured so far, later candidates counting more.
 
-  Running time goes by multiply-adds of training, compilation by candidate. Where nothing is trained (tables, scores)
-  all time goes by candidate.
+  Running time goes by multiply-adds of training, compilation by candidate, though no more of it is expected than there was:
+  most programs serve several. Where nothing is trained (tables, scores) all time goes by candidate. All is then scaled by the
+  process's own pace: the time that passed for what was told of, waiting and other processes' load included.
+
+  Args:
+    clock: returns seconds.
   """
 
-  def __init__(self) -> None:
+  def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    self._clock, self._started = clock, clock()
     self._candidates = self._macs = self._run_seconds = self._compile_seconds = 0.0
+    self._seconds = self._compiled = 0.0  # In all.
+    self._pace = 1.0
 
   def add(self, train_macs: float, seconds: float, compile_seconds: float) -> None:
     """A candidate that succeeded. `seconds` include `compile_seconds`, as in Evaluation."""
@@ -31,15 +38,23 @@ class TimeLeft:
     self._macs = DECAY * self._macs + train_macs
     self._run_seconds = DECAY * self._run_seconds + seconds - compile_seconds
     self._compile_seconds = DECAY * self._compile_seconds + compile_seconds
+    self._seconds, self._compiled = self._seconds + seconds, self._compiled + compile_seconds
+
+  def told(self) -> None:
+    """All candidates of a batch were added: within one, which train together, none tells how much time passed for it."""
+    if self._seconds:
+      self._pace = (self._clock() - self._started) / self._seconds
 
   def predict(self, train_macs: Sequence[float]) -> float | None:
     """Seconds for candidates of these costs, one after the other; None until something was measured."""
     if not self._candidates:
       return None
-    compiling = len(train_macs) * self._compile_seconds / self._candidates
-    if not self._macs:
-      return compiling + len(train_macs) * self._run_seconds / self._candidates
-    return compiling + sum(train_macs) * self._run_seconds / self._macs
+    compiling = min(len(train_macs) * self._compile_seconds / self._candidates, self._compiled)
+    if self._macs:
+      running = sum(train_macs) * self._run_seconds / self._macs
+    else:
+      running = len(train_macs) * self._run_seconds / self._candidates
+    return self._pace * (compiling + running)
 
 
 class Progress:

@@ -55,8 +55,7 @@ def check(stored: Any, now: Mapping[str, Any], where: str) -> Resumed:
   stored, now = _upgraded(stored, where), _upgraded(now, where)
   differences = _differences(stored['config'], now['config'])
   same_data = stored['data_checksum'] == now['data_checksum']
-  by_name = now['config'].get('data.published_statistics')  # Which are those of a name.
-  moved = [name for name in differences if name in PLACES and same_data and not by_name]
+  moved = [name for name in differences if name in PLACES and same_data]
   grown = [name for name, values in differences.items() if name in GROWING and _grows(name, *values)]
   if refused := [text for name, text in _told(differences, '{}: stored {}, now {}') if name not in (*moved, *grown)]:
     more = len(refused) - SHOWN_DIFFERENCES

@@ -173,6 +173,7 @@ def explore(strategy: Strategy, estimator: Estimator, run: Run, config: ConfigDi
 
   def on_tell(state: Any) -> None:
     nonlocal told
+    time_left.told()
     if isinstance(strategy, HasDecisions):
       decisions = strategy.decisions(state)
       for decision in decisions[told:]:

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -187,11 +188,12 @@ class Workdir(Folder):
 
     The settings are the last to change: until then the same command does this again.
     """
-    aside = f'before-{time.strftime("%Y%m%d-%H%M%S")}'
+    before = f'result-before-{time.strftime("%Y%m%d-%H%M%S")}'
     with disk_errors(self.path):
-      for name in ENDS:
-        if (end := self.path / name).exists():
-          end.rename(end.with_name(f'result-{aside}.json'))
+      for end in (self.path / name for name in ENDS):
+        names = (end.with_name(f'{before}{more}.json') for more in ('', *(f'-{i}' for i in itertools.count(2))))
+        if end.exists():
+          end.rename(next(name for name in names if not name.exists()))
       (self.path / 'controller.json').unlink(missing_ok=True)
     self.write_json('config.json', record)
     self.notice = '; '.join(filter(None, (f'{", ".join(grown)}: the run goes on', self.notice)))

@@ -178,3 +178,22 @@ def test_time_left_without_training_goes_by_candidate():
   left.add(0, seconds=2, compile_seconds=0)
   left.add(0, seconds=2, compile_seconds=0)
   assert left.predict([0, 0, 0]) == pytest.approx(6)
+
+
+def test_time_left_expects_no_more_compiling_than_there_was():
+  left = TimeLeft()
+  left.add(1e9, seconds=20, compile_seconds=10)
+  assert left.predict([1e9] * 30) == pytest.approx(300 + 10)
+
+
+def test_time_left_goes_by_the_pace_of_the_process():
+  """Batches of two that tell of ten seconds, while fifteen pass."""
+  now = [100.0]
+  left = TimeLeft(lambda: now[0])
+  for _ in range(3):
+    now[0] += 15
+    left.add(1e9, seconds=5, compile_seconds=0)
+    assert left.predict([1e9] * 4) == pytest.approx(20 if now[0] == 115 else 30)  # Within a batch the pace is the last one's.
+    left.add(1e9, seconds=5, compile_seconds=0)
+    left.told()
+    assert left.predict([1e9] * 4) == pytest.approx(30)

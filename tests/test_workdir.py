@@ -147,10 +147,14 @@ def test_the_same_data_by_another_path(tmp_path, name):
   refused(tmp_path, f'{name}: stored "npz:a", now "npz:b"', config=config('npz:b'), data_checksum='e')
 
 
-def test_published_statistics_go_by_the_name(tmp_path):
-  start(tmp_path, changed(get_config(), {'data.published_statistics': True})).close()
-  other = changed(get_config(), {'data.published_statistics': True, 'data.name': 'npz:b'})
-  refused(tmp_path, 'data.name: stored "fashion_mnist_10k", now "npz:b"', config=other)
+def test_growing_twice_within_a_second_loses_no_result(tmp_path, monkeypatch):
+  monkeypatch.setattr('time.strftime', lambda *_: 'now')
+  for budget in (4, 5, 6, 7):
+    start(tmp_path, changed(get_config(), {'budget.evaluations': budget})).close()
+    (tmp_path / 'result.json').write_text(str(budget))
+  found = {file.name: file.read_text() for file in tmp_path.glob('result*')}
+  aside = {f'result-before-now{more}.json': str(budget) for more, budget in (('', 4), ('-2', 5), ('-3', 6))}
+  assert found == {**aside, 'result.json': '7'}
 
 
 def test_a_later_version(tmp_path):

@@ -103,7 +103,7 @@ def training_data(config: ConfigDict, dataset: Dataset, train: ImageSet, score: 
         f'data: {len(train.labels)} training images are fewer than config.training.batch_size={config.training.batch_size}; '
         'lower it')
   published = config.data.published_statistics
-  mean, std = published_statistics(dataset.name) if published else statistics(train.images)
+  mean, std = published_statistics(dataset.name, dataset.train.images) if published else statistics(train.images)
   augmentation = from_config(config.data.augmentation, dataset.name, dataset.task.image_shape)
   return TrainingData.put(train, score, mean=mean, std=std, augmentation=augmentation, task=dataset.task,
                           balanced_score=accuracy == 'balanced')

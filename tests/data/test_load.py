@@ -23,9 +23,24 @@ assert not {'tensorflow', 'tensorflow_datasets'} & set(sys.modules)
   subprocess.run([sys.executable, '-c', code], check=True)
 
 
+def images_with(mean, std):
+  """Images of this mean and deviation: some pixels black, some white, the others about the mean."""
+  pixels = np.zeros((1000, 8, 8, len(mean)), np.uint8)
+  for channel, (m, s) in enumerate(zip(mean, std, strict=True)):
+    values = np.floor(255 * m + np.random.default_rng(0).random(64000))
+    white, black = (round(64000 * s**2 / share) for share in (1 - m, m))
+    values[:white], values[white:white + black] = 255, 0
+    pixels[..., channel] = values.reshape(1000, 8, 8)
+  return pixels
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), np.uint8)
+
+
 def test_published_statistics_are_close_to_the_measured():
-  mean, std = published_statistics('fashion_mnist_10k')
-  np.testing.assert_allclose(statistics(load('fashion_mnist_10k').train.images), (mean, std), rtol=0.01)
+  images = load('fashion_mnist_10k').train.images
+  mean, std = published_statistics('fashion_mnist_10k', images)
+  np.testing.assert_allclose(statistics(images), (mean, std), rtol=0.01)
   assert mean.dtype == std.dtype == np.float32
 
 
@@ -37,10 +52,12 @@ def test_published_statistics_are_close_to_the_measured():
     ('emnist/balanced', [0.1751], [0.3332]),
 ])
 def test_published_statistics(name, mean, std):
-  np.testing.assert_array_equal(published_statistics(name), np.array([mean, std], np.float32))
+  np.testing.assert_array_equal(published_statistics(name, NOISE), np.array([mean, std], np.float32))
+  images = images_with(mean, std)
+  np.testing.assert_array_equal(published_statistics('folder:own', images), np.array([mean, std], np.float32))
 
 
 def test_other_sets_have_no_published_statistics(user_error):
-  for name in ('mnist', 'folder:cifar10'):
-    with user_error(repr(name), 'published_statistics to False', 'cifar10', 'go by the name alone'):
-      published_statistics(name)
+  for name, images in (('mnist', images_with([0.1307], [0.3081])), ('folder:cifar10', NOISE)):
+    with user_error(repr(name), 'published_statistics to False', 'cifar10', 'neither its name nor'):
+      published_statistics(name, images)
