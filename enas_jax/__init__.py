@@ -6,10 +6,16 @@
 What `__all__` lists here and in the modules that it names is public; all else may change.
 """
 import importlib
+import itertools
+import sys
 from typing import TYPE_CHECKING, Any
 
+from enas_jax import environment
 from enas_jax.errors import Stopped, UserError
 from enas_jax.types import Architecture, Evaluation, Needs, Request, Schedule, Task
+
+if any(flag == '-m' and name.startswith('enas_jax.') for flag, name in itertools.pairwise(sys.orig_argv)):
+  environment.forget()  # A command, whose process is its own.
 
 if TYPE_CHECKING:
   from enas_jax import data, estimators, families, loop, networks, plugins, predictors, spaces, strategies, tables

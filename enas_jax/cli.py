@@ -137,9 +137,13 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_on_sigterm() -> Iterator[StopRequest]:
-  """Within the block, SIGTERM and the first SIGINT only set the request."""
+  """Within the block, SIGTERM, SIGHUP (the terminal is gone) and the first SIGINT only set the request.
+
+  What is ignored stays so, as SIGHUP under nohup and SIGINT in a script's background job are.
+  """
   stop = StopRequest()
-  before = {number: signal.signal(number, stop.receive) for number in (signal.SIGTERM, signal.SIGINT)}
+  before = {number: signal.signal(number, stop.receive) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+            if signal.getsignal(number) != signal.SIG_IGN}
   try:
     yield stop
   except Stopped as stopped:

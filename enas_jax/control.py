@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from enas_jax import settings, spaces
 from enas_jax.data import Dataset
-from enas_jax.errors import Stopped, UserError
+from enas_jax.errors import FolderError, Stopped, UserError
 from enas_jax.estimators import Execution
 from enas_jax.in_training import InTraining
 from enas_jax.model import load, read_architecture
@@ -97,9 +97,9 @@ def describe(control: dict[str, Any]) -> str:
     return f"{network} was to be compared and failed: {control['reason']}"
   if 'test_accuracy' not in control:
     return f'the best network is {network}: the search gained nothing over it'
-  gain, error = 100 * control['gain'], 100 * control['standard_error']
+  error = '' if control['standard_error'] is None else f" ± {100 * control['standard_error']:.2f}"
   return (f"{network}, trained alike, has {100 * control['test_accuracy']:.2f} %, {control['params']:,} parameters; "
-          f'the search gained {gain:+.2f} ± {error:.2f} points')
+          f"the search gained {100 * control['gain']:+.2f}{error} points")
 
 
 def _fit_control(plain: Architecture, config: ConfigDict, dataset: Dataset, folder: Folder, *, execution: Execution,
@@ -109,7 +109,7 @@ def _fit_control(plain: Architecture, config: ConfigDict, dataset: Dataset, fold
       return known
     try:
       record = fit(plain, config, dataset, folder, silent, execution=execution, should_stop=should_stop, on_save=on_save)
-    except Stopped:
+    except (Stopped, FolderError):
       raise
     except Exception as error:  # Whatever it is, the winner is trained and kept; the reason is recorded.
       text = str(error).strip().partition('\n')[0]
@@ -119,9 +119,10 @@ def _fit_control(plain: Architecture, config: ConfigDict, dataset: Dataset, fold
   return record
 
 
-def _gain(workdir: Workdir, dataset: Dataset) -> dict[str, float]:
-  """Compares image by image, so that what both find hard does not count as noise."""
+def _gain(workdir: Workdir, dataset: Dataset) -> dict[str, float | None]:
+  """Compares image by image, so that what both find hard does not count as noise. Of one image there is no standard error."""
   images, labels = dataset.test.images, dataset.test.labels
   winner, control = (load(path).predict(images) == labels for path in (workdir.path, workdir.path / FOLDER))
   difference = winner.astype(float) - control
-  return {'gain': float(difference.mean()), 'standard_error': float(difference.std(ddof=1) / len(difference)**0.5)}
+  error = float(difference.std(ddof=1) / len(difference)**0.5) if len(difference) > 1 else None
+  return {'gain': float(difference.mean()), 'standard_error': error}

@@ -46,7 +46,24 @@ FLAX: dict[str, Any] = {
     'flax_always_shard_variable': True, 'flax_array_ref': False, 'flax_hijax_variable': False, 'flax_pytree_module': True,
     'flax_use_flaxlib': False, 'nnx_graph_mode': True, 'nnx_graph_updates': True, 'nnx_sow_capture_noop': False}
 RECORDED = ('LIBTPU_INIT_ARGS', 'NPY_DISABLE_CPU_FEATURES', 'NVIDIA_TF32_OVERRIDE', 'OPENBLAS_CORETYPE', 'XLA_FLAGS')
+# Words for a truth value, as JAX and Flax read them.
+_TRUTH = {True: ('1', 'on', 't', 'true', 'y', 'yes'), False: ('', '0', 'f', 'false', 'n', 'no', 'off')}
+_forgotten: dict[str, str] = {}  # By flag.
 _NO_RESULT = ('--xla_force_host_platform_device_count', '--xla_dump')  # Of XLA_FLAGS.
+
+
+def forget() -> None:
+  """Takes pinned variables with other values out of the environment, before JAX and Flax are imported: they raise at some.
+
+  For commands; `pin` tells of them. A flag of Flax that it can read is left to it.
+  """
+  assert 'jax' not in sys.modules
+  for name, value in {**JAX, **FLAX}.items():
+    text = os.environ.get(name.upper())
+    if text is None or (text.lower() in _TRUTH[value] if isinstance(value, bool) else text == str(value)):
+      continue
+    if name in JAX or text.lower() not in _TRUTH[True] + _TRUTH[False]:
+      _forgotten[name] = os.environ.pop(name.upper())
 
 
 def pin() -> list[str]:
@@ -61,12 +78,14 @@ def pin() -> list[str]:
     UserError: a flag of Flax is another, which was used when Flax was imported.
   """
   import jax
-  notes = []
+  given = {name: os.environ.pop(name.upper(), None) for name in JAX} | _forgotten
   for name, value in JAX.items():
-    given = os.environ.pop(name.upper(), None)
     if name in jax.config.values and _plain(jax.config.values[name]) != value:
       jax.config.update(name, value)
-      notes.append(f'{name.upper()}={given} is of no effect: results follow from the settings alone')
+      _forgotten[name] = str(given[name])
+  notes = [f'{name.upper()}={text} is of no effect: results follow from the settings alone' for name, text in _forgotten.items()
+           if name in jax.config.values or name in FLAX]
+  _forgotten.clear()
   if 'flax' in sys.modules:
     check()
   for name in FLAX:

@@ -13,6 +13,10 @@ class UserError(ValueError):
     super().__init__(' '.join(str(message).split()))
 
 
+class FolderError(UserError):
+  """The work folder is full, or cannot be written or read: no fault of what was to be kept there."""
+
+
 class Stopped(Exception):
   """The run was told to stop and did so between two training steps. The same command resumes it."""
 

@@ -18,8 +18,8 @@ import numpy as np
 from absl import flags
 
 from enas_jax import cli, paths
-from enas_jax.data.decoding import decode, in_words, suffixes
-from enas_jax.data.files import regular_file
+from enas_jax.data.decoding import decode, in_words
+from enas_jax.data.files import images_in, regular_file
 from enas_jax.errors import UserError
 from enas_jax.model import BATCH, Model, load
 
@@ -49,7 +49,7 @@ def main(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     cli.check_written()
   else:
     try:
-      Path(values.output).write_text(text.getvalue(), encoding='utf-8')
+      Path(values.output).write_bytes(text.getvalue().encode('utf-8', 'surrogateescape'))  # Names of files may be any bytes.
     except OSError as error:
       raise UserError(f'--output={values.output} cannot be written ({error.strerror}); give another path') from error
 
@@ -59,17 +59,11 @@ def _files(path: Path) -> Iterator[Path]:
   if not os.path.isdir(path):  # Or it may not be looked at, as reading it says.
     yield path
     return
-  count = 0
-  def refuse(error: OSError) -> None:
-    raise UserError(f'{error.filename} cannot be read ({error.strerror}); give files, or folders that you may read') from error
-
-  for folder, names, files in os.walk(path, onerror=refuse):
-    names[:] = sorted(name for name in names if not name.startswith('.'))
-    for name in sorted(files):
-      if not name.startswith('.') and Path(name).suffix.lower() in suffixes():
-        count += 1
-        yield Path(folder, name)
-  if not count:
+  found = False
+  for file in images_in(str(path)):
+    found = True
+    yield Path(file.path)
+  if not found:
     raise UserError(f'{path} holds no images; give files, or a folder with some')
 
 

@@ -35,10 +35,12 @@ class Resumed(NamedTuple):
   Attributes:
     grown: of each setting that has grown what it was and is.
     notice: one line on what else differs and may; empty if nothing does.
+    has_images_now: whether it is a search on a table, until now without images, whose winner is to be trained.
   """
 
   grown: tuple[str, ...]
   notice: str
+  has_images_now: bool
 
 
 def check(stored: Any, now: Mapping[str, Any], where: str) -> Resumed:
@@ -53,15 +55,21 @@ def check(stored: Any, now: Mapping[str, Any], where: str) -> Resumed:
     UserError: it is no record of ours, of a later version, or its settings or data are others.
   """
   stored, now = _upgraded(stored, where), _upgraded(now, where)
-  differences = _differences(stored['config'], now['config'])
+  differences = _differences(*_without_foreign(stored['config'], now['config']))
   same_data = stored['data_checksum'] == now['data_checksum']
+  has_images_now, has_none_now = (
+      now['config'].get('estimator') == 'table' and more['data_checksum'].split()[1:] == [less['data_checksum']]
+      for more, less in ((now, stored), (stored, now)))  # 'images table' and 'table'.
   moved = [name for name in differences if name in PLACES and same_data]
+  if 'data.name' in moved and (parts := _augmented(stored, now)):
+    raise UserError(f'workdir {where} has the same data under another name, by which they are augmented otherwise ({parts}); '
+                    f'give --config.data.name={stored["config"]["data.name"]}, or choose another --workdir')
   grown = [name for name, values in differences.items() if name in GROWING and _grows(name, *values)]
   if refused := [text for name, text in _told(differences, '{}: stored {}, now {}') if name not in (*moved, *grown)]:
     more = len(refused) - SHOWN_DIFFERENCES
     text = '; '.join(refused[:SHOWN_DIFFERENCES]) + (f'; and {more} more' if more > 0 else '')
     raise UserError(f'workdir {where} has another config ({text}); choose another --workdir or the stored values')
-  if not same_data:
+  if not same_data and not has_images_now and not has_none_now:
     raise UserError(
         f'workdir {where} was started on other data (checksum stored {stored["data_checksum"]}, '
         f'now {now["data_checksum"]}{_other_parts(stored.get("data"), now.get("data"))}); '
@@ -72,7 +80,7 @@ def check(stored: Any, now: Mapping[str, Any], where: str) -> Resumed:
   if changes:
     notices.append(f'since the first run {", ".join(changes)}: results can differ in the last digits')
   more_of = tuple(text for name, text in _told(differences, 'config.{} was {}, is {}') if name in grown)
-  return Resumed(more_of, '; '.join(notices))
+  return Resumed(more_of, '; '.join(notices), has_images_now)
 
 
 def _upgraded(stored: Any, where: str) -> dict[str, Any]:
@@ -115,6 +123,28 @@ def _grows(name: str, stored: Any, now: Any) -> bool:
   if name.startswith('budget.'):
     stored, now = (math.inf if value in (0, None) else value for value in (stored, now))
   return isinstance(stored, (int, float)) and isinstance(now, (int, float)) and now > stored
+
+
+def _augmented(stored: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+  """Returns how the images are augmented under the stored name and the present one; empty if alike, or if there are none."""
+  if now.get('data') is None:
+    return ''
+  from enas_jax.data.augment import from_config  # Not at the top: it brings JAX along.
+  of_name = 'data.augmentation.'
+  settings = {name.removeprefix(of_name): value for name, value in now['config'].items() if name.startswith(of_name)}
+  shape = tuple(now['data']['image_shape'])
+  before, after = (from_config(settings, record['config']['data.name'], shape) for record in (stored, now))
+  return '' if before == after else f'then {before}, now {after}'
+
+
+def _without_foreign(stored: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Returns two flat configs without the groups that one of them lacks and no part of the run has: those of other plugins."""
+  used = {now.get(role) for role in ('space', 'strategy', 'estimator')}
+  groups = [{name.partition('.')[0] for name in config if '.' in name} for config in (stored, now)]
+  foreign = (groups[0] ^ groups[1]) - used
+  one, other = ({name: value for name, value in config.items() if name.partition('.')[0] not in foreign}
+                for config in (stored, now))
+  return one, other
 
 
 def _differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -65,7 +65,8 @@ def supervise(mark: Path, command: Sequence[str]) -> int:
       child.send_signal(signal.SIGCONT)
 
   for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-    signal.signal(number, hand_on)
+    if signal.getsignal(number) != signal.SIG_IGN:  # As under nohup: the child is to ignore it, too.
+      signal.signal(number, hand_on)
   signal.signal(signal.SIGTSTP, pause)
   death = 0
   while not asked:
@@ -81,6 +82,7 @@ def supervise(mark: Path, command: Sequence[str]) -> int:
     death = -code
     if death not in KILLERS:
       return 128 + death
+    # Before a child trains anything, it writes the mark anew (in_training.py), if only to note the death before.
     if _identity(mark) in (None, before):
       print(f'error: killed by {signal.Signals(death).name} before anything was trained; give the process more memory, '
             'and run the same command again', file=sys.stderr)

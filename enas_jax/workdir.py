@@ -1,6 +1,6 @@
 """The folder of one search: its settings, its lock and its records, safe against crashes and a full disk.
 
-    config.json         the settings, versions and hardware of the first run; written once
+    config.json         the settings, versions and hardware of the first run; written once, but for what may grow
     ledger.jsonl        every finished evaluation; see ledger.py
     in_training.json    who is in training, while anybody is; see in_training.py
     lock                held while a process works in the folder; names it
@@ -26,7 +26,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from enas_jax import machine, paths, resume
-from enas_jax.errors import UserError
+from enas_jax.errors import FolderError, UserError
 from enas_jax.fields import flatten
 
 PACKAGES = ('enas_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -144,7 +144,7 @@ class Workdir(Folder):
     """
     path = paths.read(path, '--workdir=')
     kind, _, images = config.get('data', {}).get('name', '').partition(':')
-    if kind == 'folder' and path.resolve().is_relative_to(paths.read(images, 'data folder:').resolve()):
+    if kind == 'folder' and _real(path).is_relative_to(_real(paths.read(images, 'data folder:'))):
       raise UserError(f'workdir {path} is in the folder of the images and would be read as some; choose another --workdir')
     record = _record(config, data_checksum, data)
     with disk_errors(path):
@@ -180,8 +180,13 @@ class Workdir(Folder):
       return
     resumed = resume.check(stored, now, str(self.path))
     self.notice = resumed.notice
+    record = {**stored, 'config': {**now['config'], **stored['config']}}  # With the groups of plugins that are new.
+    if resumed.has_images_now:
+      record |= {name: now[name] for name in ('data', 'data_checksum')}
     if resumed.grown:
-      self._grow({**stored, 'format': now['format'], 'config': now['config']}, resumed.grown)
+      self._grow({**record, 'format': now['format'], 'config': now['config']}, resumed.grown)
+    elif record != stored:
+      self.write_json('config.json', record)
 
   def _grow(self, record: Mapping[str, Any], grown: Sequence[str]) -> None:
     """Opens a run again that may do more: its end is put aside, and the strategy's state, which hangs on the budget, made anew.
@@ -191,7 +196,7 @@ class Workdir(Folder):
     before = f'result-before-{time.strftime("%Y%m%d-%H%M%S")}'
     with disk_errors(self.path):
       for end in (self.path / name for name in ENDS):
-        names = (end.with_name(f'{before}{more}.json') for more in ('', *(f'-{i}' for i in itertools.count(2))))
+        names = (end.with_name(f'{before}{f"-{i}" if i > 1 else ""}.json') for i in itertools.count(1))
         if end.exists():
           end.rename(next(name for name in names if not name.exists()))
       (self.path / 'controller.json').unlink(missing_ok=True)
@@ -207,7 +212,7 @@ class Workdir(Folder):
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-  """Turns what the operating system reports about a work folder into a UserError."""
+  """Turns what the operating system reports about a work folder into a FolderError."""
   try:
     yield
   except OSError as error:
@@ -220,7 +225,12 @@ def disk_errors(path: Path) -> Iterator[None]:
       text = f'is not a folder ({error.filename} is a file); choose another --workdir'
     else:
       text = f'is not readable and writable ({reason}); choose another --workdir'
-    raise UserError(f'workdir {path} {text}') from error
+    raise FolderError(f'workdir {path} {text}') from error
+
+
+def _real(path: Path) -> Path:
+  """Returns the path without links; where they go round in circles, as it is."""
+  return Path(os.path.realpath(path))
 
 
 def parse_json(data: bytes | str) -> Any:

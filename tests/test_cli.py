@@ -219,3 +219,18 @@ def test_signals_of_a_process(workdir, numbers, code, message):
   _, err = process.communicate(timeout=20)
   assert process.returncode == code
   assert err.splitlines()[-1] == message and 'Traceback' not in err
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_a_hangup_stops_as_sigterm_does_and_what_is_ignored_stays_so(number):
+  with cli.stop_on_sigterm() as stop:
+    os.kill(os.getpid(), number)
+    assert stop.requested and stop.signum == number
+  before = signal.signal(number, signal.SIG_IGN)
+  try:
+    with cli.stop_on_sigterm() as stop:
+      os.kill(os.getpid(), number)
+      assert not stop.requested
+    assert signal.getsignal(number) == signal.SIG_IGN
+  finally:
+    signal.signal(number, before)

@@ -13,7 +13,7 @@ from support.run_records import read, same_run, same_training
 import enas_jax
 from enas_jax import control, data
 from enas_jax.config import get_config
-from enas_jax.errors import Stopped, UserError
+from enas_jax.errors import FolderError, Stopped, UserError
 from enas_jax.estimators import Execution
 from enas_jax.in_training import InTraining
 from enas_jax.progress import Progress
@@ -220,3 +220,36 @@ def test_no_control_where_none_is_wanted(runner, tmp_path):
   assert runner.here('search', tmp_path / 'w', **{**SEARCH, 'control': False}) == 0
   assert 'control' not in json.loads((tmp_path / 'w' / 'result.json').read_text())
   assert not (tmp_path / 'w' / 'control').exists()
+
+
+def test_a_full_disk_is_no_fault_of_the_control(runner, searched, tmp_path, monkeypatch, capsys):
+  workdir = shutil.copytree(searched, tmp_path / 'w')
+  (workdir / 'result.json').unlink()
+  (workdir / 'control' / 'result.json').unlink()
+  fit = control.fit
+
+  def full(network, config, dataset, folder, *more, **settings):
+    if folder.path.name == 'control':
+      raise FolderError('workdir w is full; free space and run the same command')
+    return fit(network, config, dataset, folder, *more, **settings)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(control, 'fit', full)
+    assert runner.here('search', workdir, **SEARCH) == 2
+  assert capsys.readouterr().err == 'error: workdir w is full; free space and run the same command\n'
+  assert not (workdir / 'result.json').exists()
+  assert runner.here('search', workdir, **SEARCH) == 0
+  same_run(workdir, searched)
+
+
+def test_one_test_image_has_no_standard_error(monkeypatch, tmp_path):
+  def network(path):
+    return types.SimpleNamespace(predict=lambda images: np.full(1, path.name != 'control'))
+
+  monkeypatch.setattr(control, 'load', network)
+  dataset = types.SimpleNamespace(test=types.SimpleNamespace(images=np.zeros(1), labels=np.ones(1)))
+  found = control._gain(types.SimpleNamespace(path=tmp_path), dataset)
+  assert found == {'gain': 1.0, 'standard_error': None}
+  plain = {'space': 'chain', 'version': 1, 'width': 2, 'operations': '010', 'kernels': '353'}
+  line = control.describe({'architecture': plain, 'test_accuracy': 0.5, 'params': 9, **found})
+  assert line.endswith('the search gained +100.00 points')

@@ -224,3 +224,15 @@ def test_platforms_that_are_not_there(command, platforms, tmp_path):
   assert done.returncode == 2 and not done.stdout and not (tmp_path / 'w').exists()
   assert done.stderr.startswith(f'error: JAX_PLATFORMS={platforms}: JAX finds no such device (')
   assert done.stderr.count('\n') == 1
+
+
+@pytest.mark.parametrize(('name', 'value', 'told'), [
+    ('JAX_ENABLE_X64', 'maybe', True), ('JAX_DEFAULT_MATMUL_PRECISION', 'bogus', True), ('FLAX_ARRAY_REF', 'maybe', True),
+    ('JAX_ENABLE_X64', 'no', False)])
+def test_a_value_that_jax_or_flax_cannot_read(tmp_path, name, value, told):
+  """They raise when they are imported; commands go on without it."""
+  done = subprocess.run(
+      [sys.executable, '-m', 'enas_jax.compare', f'--workdir={tmp_path}/w', '--strategies=random', '--trials=1', '--queries=3'],
+      env={**os.environ, name: value}, capture_output=True, text=True, timeout=100)
+  note = f'{name}={value} is of no effect: results follow from the settings alone\n'
+  assert (done.returncode, done.stderr) == (0, note if told else '')

@@ -20,7 +20,7 @@ MAY_IMPORT = {  # Room: the rooms that it may import when it is imported or used
     'families': BASE | {'spaces', 'networks', 'training'},
     'strategies': BASE | {'spaces', 'predictors'},  # No estimator.
     'estimators': BASE | {'spaces', 'data', 'tables', 'training', 'families'},  # No strategy.
-    'loop': BASE, 'progress': BASE, 'resume': BASE, 'workdir': BASE | {'resume'},
+    'loop': BASE, 'progress': BASE, 'resume': BASE | {'data'}, 'workdir': BASE | {'resume'},
     'ledger': BASE | {'workdir'}, 'checkpoint': BASE | {'workdir'},
     'spending': BASE | {'progress', 'strategies'},
     'config': BASE | {'spaces', 'strategies', 'estimators'},

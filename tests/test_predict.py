@@ -13,6 +13,7 @@ from sklearn import metrics as sklearn_metrics
 
 from enas_jax import cli, data, predict, train
 from enas_jax.data import Dataset, ImageSet
+from enas_jax.errors import UserError
 from enas_jax.model import Model
 from enas_jax.networks import build
 from enas_jax.spaces import ChainArchitecture
@@ -47,7 +48,7 @@ def pictures(tmp_path):
   pixels //= np.arange(1, 8, dtype=np.uint8)[:, None, None, None]
   folder = tmp_path / 'pictures'
   names = ['a.png', 'b.BMP', 'sub/c.png', 'sub/deeper/d.tif', 'sub/e.png', 'sub2/f.webp', 'z.gif']
-  order = ['a.png', 'b.BMP', 'z.gif', 'sub/c.png', 'sub/e.png', 'sub/deeper/d.tif', 'sub2/f.webp']
+  order = ['a.png', 'b.BMP', 'sub/c.png', 'sub/deeper/d.tif', 'sub/e.png', 'sub2/f.webp', 'z.gif']  # As training lists them.
   for name, image in zip(names, pixels, strict=True):
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     options = {'lossless': True} if name.endswith('webp') else {}
@@ -151,3 +152,23 @@ def test_scores_by_class():
   few = ImageSet(images[:2], np.array([0, 2]))
   found = train.by_class(np.array([0, 1]), Dataset.checked('x', ImageSet(images, labels), few, 'abc'))
   assert found == {'balanced_accuracy': 0.5, 'recall': [1.0, None, 0.0], 'confusion': [[1, 0, 0], [0, 0, 0], [0, 1, 0]]}
+
+
+def test_linked_folders_are_read_as_for_training(run, tmp_path, capsys):
+  for path in ('images/a', 'elsewhere'):
+    (tmp_path / path).mkdir(parents=True)
+    Image.new('RGB', (6, 8)).save(tmp_path / path / '1.png')
+  (tmp_path / 'images' / 'b').symlink_to(tmp_path / 'elsewhere')
+  found = [str(file.relative_to(tmp_path)) for file in predict._files(tmp_path / 'images')]
+  assert found == ['images/a/1.png', 'images/b/1.png']
+  (tmp_path / 'elsewhere' / 'round').symlink_to(tmp_path / 'images' / 'b')
+  with pytest.raises(UserError, match='is a link to a folder that holds it'):
+    list(predict._files(tmp_path / 'images'))
+
+
+def test_names_that_are_no_text_come_back_as_they_are(run, tmp_path):
+  name = os.fsencode(tmp_path) + b'/caf\xe9.png'
+  Image.new('RGB', (6, 8)).save(tmp_path / 'x.png')
+  os.rename(tmp_path / 'x.png', name)
+  assert command(f'--workdir={run}', os.fsdecode(name), f'--output={tmp_path}/p.csv') == 0
+  assert (tmp_path / 'p.csv').read_bytes().splitlines()[1].startswith(name)

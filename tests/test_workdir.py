@@ -34,8 +34,8 @@ with Workdir.open(sys.argv[1], get_config(), data_checksum='d'):
 '''
 
 
-def start(path, config=None, data_checksum='d'):
-  return Workdir.open(path, config or get_config(), data_checksum=data_checksum)
+def start(path, config=None, data_checksum='d', data=None):
+  return Workdir.open(path, config or get_config(), data_checksum=data_checksum, data=data)
 
 
 def refused(path, match, **kwargs):
@@ -357,3 +357,45 @@ def test_home_folder(tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))
   with start('~/w') as workdir:
     assert workdir.path == tmp_path / 'w'
+
+
+IMAGES = {'image_shape': [28, 28, 1], 'parts': {}}
+
+
+@pytest.mark.parametrize(('name', 'choice', 'alike'), [
+    ('npz:a', 'light', False), ('npz:a', 'paper', False), ('fashion_mnist', 'light', True), ('fashion_mnist', 'paper', False)])
+def test_the_same_data_by_a_name_that_augments_them_otherwise(tmp_path, name, choice, alike):
+  config = {'data.augmentation.choice': choice}
+  start(tmp_path, changed(get_config(), config), data=IMAGES).close()
+  other = changed(get_config(), {**config, 'data.name': name})
+  if alike:
+    start(tmp_path, other, data=IMAGES).close()
+  else:
+    refused(tmp_path, 'augmented otherwise .then .*give --config.data.name=fashion_mnist_10k', config=other, data=IMAGES)
+
+
+def test_a_search_on_a_table_may_get_images_later(tmp_path):
+  config = changed(get_config(), {'estimator': 'table'})
+  start(tmp_path, config, 'table').close()
+  for data_checksum, data in (('images table', IMAGES), ('images table', IMAGES), ('table', None)):
+    start(tmp_path, config, data_checksum, data).close()
+    record = json.loads((tmp_path / 'config.json').read_text())
+    assert (record['data_checksum'], record['data']) == ('images table', IMAGES)
+  for data_checksum in ('others table', 'images other', 'other'):
+    refused(tmp_path, 'started on other data', config=config, data_checksum=data_checksum, data=IMAGES)
+
+
+def test_plugins_that_the_run_does_not_use_come_and_go(tmp_path):
+  plain = get_config()
+  plugin = ConfigDict({**plain.to_dict(), 'mine': {'steps': 3}})
+  for config in (plain, plugin, plain, plugin):
+    start(tmp_path, config).close()
+  refused(tmp_path, 'mine.steps: stored 3, now 4', config=changed(plugin, {'mine.steps': 4}))
+  used = ConfigDict({**plugin.to_dict(), 'strategy': 'mine'})
+  start(tmp_path / 'used', used).close()
+  refused(tmp_path / 'used', 'mine.steps: stored 4, now absent', config=ConfigDict({**plain.to_dict(), 'strategy': 'mine'}))
+
+
+def test_a_folder_that_is_a_link_to_itself(tmp_path):
+  (tmp_path / 'loop').symlink_to('loop')
+  refused(tmp_path / 'loop', 'is not', config=changed(get_config(), {'data.name': f'folder:{tmp_path}/images'}))

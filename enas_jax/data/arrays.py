@@ -84,7 +84,7 @@ def from_arrays(*arrays: np.ndarray, name: str = 'arrays', valid: tuple[np.ndarr
     parts[part] = ImageSet(images, _labels(name, f'{part}labels', labels, len(images)))
   class_names = _class_names(name, {}, np.concatenate([part.labels for part in parts.values()]))
   train, test = (parts[''], parts['test ']) if 'test ' in parts else hold_out(
-      parts[''], TEST_SHARE, seed=0, num_classes=len(class_names))
+      parts[''], TEST_SHARE, seed=0, num_classes=len(class_names), part='test')
   return Dataset.checked(name, train, test, class_names, valid=parts.get('validation '))
 
 

@@ -47,7 +47,7 @@ def beside(prepared: pathlib.Path) -> pathlib.Path:
     keys.append(f'{file.name}:'.encode() + (
         file.read_bytes() if file.suffix == '.json' else f'{stat.st_size},{stat.st_mtime_ns};'.encode()))
   place = prepared / FOLDER / _digest(keys)
-  if place.exists() or os.access(prepared, os.W_OK):
+  if os.path.exists(place) or os.access(prepared, os.W_OK):
     return place
   return _of_user(prepared, place.name) or place
 
@@ -74,7 +74,7 @@ def _of_user(root: pathlib.Path, digest: str) -> pathlib.Path | None:
 
 def read(target: pathlib.Path | None, note: Note) -> Cached | None:
   """Returns what a cache holds; None if there is none, or a damaged one, which is told."""
-  if target is None or not target.exists():
+  if target is None or not os.path.exists(target):  # Path.exists raises where one may not look.
     return None
   try:
     meta = json.loads((target / 'meta.json').read_text())
@@ -83,7 +83,7 @@ def read(target: pathlib.Path | None, note: Note) -> Cached | None:
                               for what in ImageSet._fields)) for part in meta['parts']}
     arrays = [array for part in parts.values() for array in part]
     intact = {'train', 'test'} <= parts.keys() and array_checksum(*arrays) == checksum
-  except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
+  except Exception:  # NumPy's header parser has no common class for what damage can raise.
     intact = False
   if not intact:
     note(f'The cache {target} is damaged; it is built again.')
@@ -108,13 +108,13 @@ def write(target: pathlib.Path | None, dataset: Dataset, remarks: Mapping[str, i
       np.save(draft / f'{name}.npy', array, allow_pickle=False)
     meta = {'checksum': dataset.checksum, 'parts': [name for name, _ in parts_of(dataset)], 'remarks': dict(remarks)}
     (draft / 'meta.json').write_text(json.dumps(meta))
-    if target.exists():
+    if os.path.exists(target):
       shutil.rmtree(target)
     os.rename(draft, target)
     _tidy(target)
   except OSError as error:
     shutil.rmtree(draft, ignore_errors=True)
-    if not target.exists():  # Else another process was faster.
+    if not os.path.exists(target):  # Else another process was faster.
       note(f'No cache in {target.parent} ({error}): every start will read all files.')
 
 

@@ -120,7 +120,8 @@ def room_for(name: str, count: int, shape: tuple[int, ...]) -> np.ndarray:
                     'smaller ones') from error
 
 
-def hold_out(images: ImageSet, share: float, *, seed: int, num_classes: int) -> tuple[ImageSet, ImageSet]:
+def hold_out(images: ImageSet, share: float, *, seed: int, num_classes: int,
+             part: str = 'validation') -> tuple[ImageSet, ImageSet]:
   """Splits images into training and validation part, class by class: round(share * n) of a class's n images are held out.
 
   Both parts keep the order of `images`. The same seed gives the same split on every machine.
@@ -130,25 +131,26 @@ def hold_out(images: ImageSet, share: float, *, seed: int, num_classes: int) -> 
     share: the share that is held out, in (0, 1).
     seed: the seed of NumPy's default generator, >= 0.
     num_classes: labels are 0 .. num_classes - 1.
+    part: what the second part is called in errors.
 
   Returns:
-    The training part and the validation part.
+    The training part and the held-out part.
 
   Raises:
     UserError: `share` is outside (0, 1), or leaves a class without an image in one part.
   """
   if not 0 < share < 1:
-    raise UserError(f'data: validation share {share} is outside (0, 1); give for example 0.1')
+    raise UserError(f'data: {part} share {share} is outside (0, 1); give for example 0.1')
   rng = np.random.default_rng(seed)
   held = np.zeros(len(images.labels), bool)
   for label in range(num_classes):
     rows = np.flatnonzero(images.labels == label)
     count = round(share * len(rows))
     if not 0 < count < len(rows):
-      part = 'training' if count else 'validation'
+      emptied = 'training' if count else part
+      way = 'change the share or add images' if part == 'validation' else f'add images, or give a {part} part of your own'
       raise UserError(
-          f'data: validation share {share} of the {len(rows)} images of class {label} leaves the {part} part none; '
-          'change the share or add images')
+          f'data: {part} share {share} of the {len(rows)} images of class {label} leaves the {emptied} part none; {way}')
     held[rng.permutation(rows)[:count]] = True
   return ImageSet(images.images[~held], images.labels[~held]), ImageSet(images.images[held], images.labels[held])
 

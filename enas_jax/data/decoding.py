@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from enas_jax.errors import UserError
 
@@ -25,6 +25,9 @@ REMARKS = {
     'frames': 'animated or of several pages, of which the first is read'}
 # Pillow's names of how pixels lie in a file, with more than 8 bits a channel; the 16 bits of 'BGR;16' are a whole pixel's.
 DEEP = re.compile(r'(?!BGR)[^;]+;(10|12|14|16|24|32|64)')
+TURNS = {  # What an EXIF orientation asks for (CIPA DC-008, 4.6.4). Pillow's own function fails at odd tags beside it.
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
 CODESTREAM = b'\xff\x4f\xff\x51'  # JPEG 2000, before the image's size.
 
 
@@ -72,9 +75,10 @@ def decode(where: str, source: str | io.BytesIO, *, channels: int | None = None)
       if deep := _deep(image, source):
         raise UserError(f'{where} has more than 8 bits a channel ({deep}); convert it to 8')
       _scale_key(image)
-      if turned := _is_turned(image):
-        ImageOps.exif_transpose(image, in_place=True)
-      shown, transparent = (image.convert(MODES[4]), False) if channels == 4 else _flattened(image)
+      turned = _orientation(image)
+      image.load()  # Which turns a TIFF, and takes its orientation back.
+      upright = image.transpose(TURNS[left]) if (left := _orientation(image)) else image
+      shown, transparent = (upright.convert(MODES[4]), False) if channels == 4 else _flattened(upright)
       pixels = _in_channels(shown, channels)
       several = getattr(image, 'is_animated', False)  # Asked last: it moves through the file.
   except UserError:
@@ -82,7 +86,7 @@ def decode(where: str, source: str | io.BytesIO, *, channels: int | None = None)
   except Exception as error:  # Pillow has no common class for what a broken file can raise.
     reason = f' ({error.strerror})' if isinstance(error, OSError) and error.strerror else ''
     raise UserError(f'{where} cannot be read{reason}; replace or remove it') from error
-  found = {'turned': turned, 'transparent': transparent, 'frames': several}
+  found = {'turned': bool(turned), 'transparent': transparent, 'frames': several}
   return Picture(pixels, tuple(remark for remark, holds in found.items() if holds))
 
 
@@ -113,14 +117,15 @@ def _deep(image: Image.Image, source: str | io.BytesIO) -> str:
   return f'{bits} bits' if bits > 8 else ''
 
 
-def _is_turned(image: Image.Image) -> bool:
-  """Returns whether EXIF data turn an image. Damaged ones do not; viewers pass over them, too."""
+def _orientation(image: Image.Image) -> int:
+  """Returns the EXIF orientation where it turns the image, else 0. Damaged data do not; viewers pass over them, too."""
   if image.format != 'TIFF':  # Whose pixels are turned when they are loaded; while in a PNG the data may follow the pixels.
     image.load()
   try:
-    return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return orientation if orientation in TURNS else 0
   except Exception:  # Pillow has no common class for what they can raise, either.
-    return False
+    return 0
 
 
 def _bits_of_codestream(source: str | io.BytesIO) -> int:

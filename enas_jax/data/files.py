@@ -67,7 +67,7 @@ def listing(name: str, root: pathlib.Path) -> Listing:
     raise UserError(f'data {name!r}: {root} cannot be read ({reason}); give a folder with one folder a class') from error
   if not stat.S_ISDIR(state.st_mode):
     raise UserError(f'data {name!r}: a file; give a folder with one folder a class')
-  found = _Finder(name)
+  found = _Finder(f'data {name!r}')
   folders = found.folders(root)
   aliases = {part: [folder for folder in folders if os.path.basename(folder).lower() in names] for part, names in PARTS.items()}
   if not any(found.folders(folder) for part in ('train', 'test') for folder in aliases[part]):
@@ -90,6 +90,11 @@ def listing(name: str, root: pathlib.Path) -> Listing:
   return Listing(parts, found.left_out())
 
 
+def images_in(folder: str) -> Iterator[File]:
+  """Yields the images of a folder and of those in it, as a class's are listed. Raises UserError where one cannot be read."""
+  return _Finder(folder).images(folder)
+
+
 def _check_alone(name: str, root: pathlib.Path, classes: dict[str, list[File]], found: _Finder) -> None:
   """Refuses classes that are too small to be split, and folders that look like parts under names that are not known."""
   for label, files in classes.items():
@@ -110,10 +115,14 @@ def _check_alone(name: str, root: pathlib.Path, classes: dict[str, list[File]], 
 
 
 class _Finder:
-  """Reads folders, and counts what it leaves out."""
+  """Reads folders, and counts what it leaves out.
 
-  def __init__(self, name: str):
-    self._name = name
+  Args:
+    where: names the data in errors.
+  """
+
+  def __init__(self, where: str):
+    self._where = where
     self._hidden = self._unsorted = 0
     self._others: collections.Counter[str] = collections.Counter()
     self.unknown: list[str] = []
@@ -138,13 +147,13 @@ class _Finder:
     folders, least = self.folders(folder), 2 if part == 'train' else 1
     if len(folders) < least:
       raise UserError(
-          f'data {self._name!r}: {folder} has {len(folders)} class folders; give at least {least}, one a class')
+          f'{self._where}: {folder} has {len(folders)} class folders; give at least {least}, one a class')
     self.count_files(folder)
     classes = {}
     for path in folders:
-      files = list(self._images(path, ()))
+      files = list(self.images(path))
       if not files:
-        raise UserError(f'data {self._name!r}: class folder {path} has no images; add some (such as .png or .jpg) or remove it')
+        raise UserError(f'{self._where}: class folder {path} has no images; add some (such as .png or .jpg) or remove it')
       classes[os.path.basename(path)] = files
     return classes
 
@@ -160,18 +169,18 @@ class _Finder:
                        f'{", ..." if len(self.unknown) > SHOWN else ""} beside train and test'))
     return tuple(text for there, text in texts if there)
 
-  def _images(self, folder: str, above: tuple[str, ...]) -> Iterator[File]:
+  def images(self, folder: str, above: tuple[str, ...] = ()) -> Iterator[File]:
     """Yields the images of a folder and of those in it, in the order of their paths' parts."""
     entries = self._entries(folder)
     if (here := os.path.realpath(folder)) in above:
-      raise UserError(f'data {self._name!r}: {folder} is a link to a folder that holds it; remove it')
+      raise UserError(f'{self._where}: {folder} is a link to a folder that holds it; remove it')
     for entry in entries:
       if _hidden(entry):
         self._hidden += 1
       elif self._is_folder(entry):
-        yield from self._images(entry.path, (*above, here))
+        yield from self.images(entry.path, (*above, here))
       elif _suffix(entry) in suffixes():
-        state = regular_file(f'data {self._name!r}: image {entry.path}', entry.path)
+        state = regular_file(f'{self._where}: image {entry.path}', entry.path)
         yield File(entry.path, (state.st_size, state.st_mtime_ns, state.st_ctime_ns))
       else:
         self._others[_suffix(entry)] += 1
@@ -190,7 +199,7 @@ class _Finder:
       raise self._unreadable(entry.path, error) from error
 
   def _unreadable(self, path: str | pathlib.Path, error: OSError) -> UserError:
-    return UserError(f'data {self._name!r}: {path} cannot be read ({error.strerror}); give yourself the right or remove it')
+    return UserError(f'{self._where}: {path} cannot be read ({error.strerror}); give yourself the right or remove it')
 
 
 def _hidden(entry: os.DirEntry[str]) -> bool:

@@ -56,7 +56,8 @@ def _decoded(name: str, parts: dict[str, dict[str, list[File]]], class_names: li
     sets[part] = ImageSet(images[start:start + len(labels)], labels.astype(np.int32))
     start += len(labels)
   if 'test' not in sets:
-    sets['train'], sets['test'] = hold_out(sets['train'], TEST_SHARE, seed=TEST_SEED, num_classes=len(class_names))
+    sets['train'], sets['test'] = hold_out(
+        sets['train'], TEST_SHARE, seed=TEST_SEED, num_classes=len(class_names), part='test')
   return cache.Cached(sets, '', remarks)
 
 

@@ -255,3 +255,9 @@ def repacked(content, rng):
     for entry, value in entries.items():
       archive.writestr(entry, value)
   return file.getvalue()
+
+
+def test_too_few_images_for_a_test_part(user_error):
+  images = np.zeros((4, 2, 2, 1), np.uint8)
+  with user_error('test share 0.2 of the 2 images of class 0 leaves the test part none', 'give a test part of your own'):
+    from_arrays(images, np.array([0, 0, 1, 1]))

@@ -1,5 +1,6 @@
 """The cache of a folder of images: it serves later starts, follows every change, and takes no room that it should not."""
 import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -149,3 +150,30 @@ def test_long_reading_tells_how_far_it_is(monkeypatch):
   now, notes = iter(range(100)), []
   assert len(list(report.metered(range(4), 'images read', notes.append, each=500))) == 4
   assert notes == ['images read: 1,000 of 2,000']
+
+
+def test_a_folder_of_caches_where_one_may_not_look(images, caches, monkeypatch):
+  """As after a start by another user. `Path.exists` raises there on Python 3.11."""
+  def refuse(path, *_, **__):
+    raise PermissionError(13, 'Permission denied', str(path))
+
+  first, _, _ = read(images)
+  for name in ('exists', 'stat', 'mkdir', 'read_text'):
+    original = getattr(pathlib.Path, name)
+    monkeypatch.setattr(pathlib.Path, name, lambda path, *a, original=original, **k: (
+        refuse if str(caches) in str(path) else original)(path, *a, **k))
+  monkeypatch.setattr(os.path, 'exists', lambda path, original=os.path.exists: str(caches) not in str(path) and original(path))
+  checksum, notes, decoded = read(images)
+  assert (checksum, decoded) == (first, 4)
+  assert len(notes) == 1 and notes[0].startswith('No cache in ') and 'Permission denied' in notes[0]
+
+
+def test_a_damaged_header_of_an_array(images, caches):
+  first, _, _ = read(images)
+  (array,) = caches.glob('*/*/train_images.npy')
+  for place in range(10, 60):
+    sound = array.read_bytes()
+    array.write_bytes(sound[:place] + b'(' + sound[place + 1:])  # A bracket that nothing closes, for one.
+    checksum, notes, _ = read(images)
+    assert checksum == first and len(notes) < 2
+    (array,) = caches.glob('*/*/train_images.npy')

@@ -279,3 +279,27 @@ def test_damaged_files_end_in_pixels_or_in_one_line():
       assert '\n' not in str(error)
       refused += 1
   assert 200 < refused < 2000
+
+
+@pytest.mark.parametrize(('tag', 'value'), [(282, 'x'), (296, 'inch'), (282, -72)])
+def test_odd_tags_beside_the_orientation(tag, value):
+  data = Image.Exif()
+  data[274], data[tag] = 6, value
+  try:
+    content = data.tobytes()
+  except (TypeError, struct.error):  # Pillow would not write it; cameras did.
+    content = oddly_tagged(tag, value)
+  samples = RNG.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+  picture = read(saved(Image.fromarray(samples), 'PNG', exif=content))
+  np.testing.assert_array_equal(picture.pixels, TURNS[6](samples))
+  assert picture.remarks == ('turned',)
+
+
+def oddly_tagged(tag, value):
+  """EXIF data, little-endian, of orientation 6 and a tag of text or of a signed fraction."""
+  kind, content = (2, f'{value}\0'.encode()) if isinstance(value, str) else (10, struct.pack('<ii', value, 1))
+  entries = [struct.pack('<HHIHH', 274, 3, 1, 6, 0),
+             struct.pack('<HHI', tag, kind, len(content) if kind == 2 else 1) + (
+                 content.ljust(4, b'\0') if len(content) <= 4 else struct.pack('<I', 8 + 2 + 24 + 4))]
+  tail = content if len(content) > 4 else b''
+  return b'Exif\0\0II*\0' + struct.pack('<I', 8) + struct.pack('<H', 2) + b''.join(entries) + struct.pack('<I', 0) + tail
