@@ -25,6 +25,14 @@ def die(number=signal.SIGKILL):
 '''
 
 
+@pytest.fixture(autouse=True)
+def hangups_count():
+  """Whether or not the tests run under nohup."""
+  before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+  yield
+  signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def start(tmp_path):
   """Starts a script of several lines under a supervisor, where a mark is."""
