@@ -137,13 +137,10 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_on_sigterm() -> Iterator[StopRequest]:
-  """Within the block, SIGTERM, SIGHUP (the terminal is gone) and the first SIGINT only set the request.
-
-  What is ignored stays so, as SIGHUP under nohup and SIGINT in a script's background job are.
-  """
+  """Within the block, SIGTERM, SIGHUP (the terminal is gone; not under nohup) and the first SIGINT only set the request."""
   stop = StopRequest()
-  before = {number: signal.signal(number, stop.receive) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-            if signal.getsignal(number) != signal.SIG_IGN}
+  hangups = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
+  before = {number: signal.signal(number, stop.receive) for number in (signal.SIGTERM, signal.SIGINT, *hangups)}
   try:
     yield stop
   except Stopped as stopped:

@@ -65,7 +65,7 @@ def supervise(mark: Path, command: Sequence[str]) -> int:
       child.send_signal(signal.SIGCONT)
 
   for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-    if signal.getsignal(number) != signal.SIG_IGN:  # As under nohup: the child is to ignore it, too.
+    if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup: the child is to ignore it, too.
       signal.signal(number, hand_on)
   signal.signal(signal.SIGTSTP, pause)
   death = 0

@@ -221,8 +221,8 @@ def test_signals_of_a_process(workdir, numbers, code, message):
   assert err.splitlines()[-1] == message and 'Traceback' not in err
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
-def test_a_hangup_stops_as_sigterm_does_and_what_is_ignored_stays_so(number):
+def test_a_hangup_stops_as_sigterm_does_but_for_nohup():
+  number = signal.SIGHUP
   before = signal.signal(number, signal.SIG_DFL)  # Under nohup hangups are ignored.
   try:
     with cli.stop_on_sigterm() as stop:
