@@ -111,6 +111,8 @@ def test_stopped_before_the_control_is_done(runner, searched, tmp_path, monkeypa
   same_run(workdir, searched)
 
 
+@pytest.mark.slow
+@pytest.mark.once
 def test_side_by_side_and_stopped_in_between_it_is_as_one_after_the_other(runner, searched, tmp_path):
   process = runner.start('search', tmp_path / 'w', devices=2, **SEARCH)
   next(line for line in process.stdout if line.startswith('epoch 2'))
