@@ -139,7 +139,7 @@ def _augmented(stored: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def _without_foreign(stored: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
   """Returns two flat configs without the groups that one of them lacks and no part of the run has: those of other plugins."""
-  used = {now.get(role) for role in ('space', 'strategy', 'estimator')}
+  used = {'compare', *(now.get(role) for role in ('space', 'strategy', 'estimator'))}
   groups = [{name.partition('.')[0] for name in config if '.' in name} for config in (stored, now)]
   foreign = (groups[0] ^ groups[1]) - used
   one, other = ({name: value for name, value in config.items() if name.partition('.')[0] not in foreign}

@@ -184,7 +184,7 @@ class Workdir(Folder):
     if resumed.has_images_now:
       record |= {name: now[name] for name in ('data', 'data_checksum')}
     if resumed.grown:
-      self._grow({**record, 'format': now['format'], 'config': now['config']}, resumed.grown)
+      self._grow({**record, 'format': now['format'], 'config': {**stored['config'], **now['config']}}, resumed.grown)
     elif record != stored:
       self.write_json('config.json', record)
 

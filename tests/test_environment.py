@@ -236,3 +236,9 @@ def test_a_value_that_jax_or_flax_cannot_read(tmp_path, name, value, told):
       env={**os.environ, name: value}, capture_output=True, text=True, timeout=100)
   note = f'{name}={value} is of no effect: results follow from the settings alone\n'
   assert (done.returncode, done.stderr) == (0, note if told else '')
+
+
+def test_what_jax_has_read_is_left_to_pin(monkeypatch):
+  monkeypatch.setenv('JAX_ENABLE_X64', 'maybe')
+  environment.forget()
+  assert os.environ['JAX_ENABLE_X64'] == 'maybe' and environment.pin() == []

@@ -390,7 +390,9 @@ def test_plugins_that_the_run_does_not_use_come_and_go(tmp_path):
   plugin = ConfigDict({**plain.to_dict(), 'mine': {'steps': 3}})
   for config in (plain, plugin, plain, plugin):
     start(tmp_path, config).close()
+  start(tmp_path, changed(plain, {'budget.evaluations': plain.budget.evaluations + 1})).close()  # Which forgets none.
   refused(tmp_path, 'mine.steps: stored 3, now 4', config=changed(plugin, {'mine.steps': 4}))
+  refused(tmp_path, 'compare.queries: stored absent, now 3', config=ConfigDict({**plain.to_dict(), 'compare': {'queries': 3}}))
   used = ConfigDict({**plugin.to_dict(), 'strategy': 'mine'})
   start(tmp_path / 'used', used).close()
   refused(tmp_path / 'used', 'mine.steps: stored 4, now absent', config=ConfigDict({**plain.to_dict(), 'strategy': 'mine'}))

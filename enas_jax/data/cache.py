@@ -82,11 +82,11 @@ def read(target: pathlib.Path | None, note: Note) -> Cached | None:
     parts = {part: ImageSet(*(np.load(target / f'{part}_{what}.npy', mmap_mode='r', allow_pickle=False)
                               for what in ImageSet._fields)) for part in meta['parts']}
     arrays = [array for part in parts.values() for array in part]
-    intact = {'train', 'test'} <= parts.keys() and array_checksum(*arrays) == checksum
-  except Exception:  # NumPy's header parser has no common class for what damage can raise.
-    intact = False
-  if not intact:
-    note(f'The cache {target} is damaged; it is built again.')
+    damage = '' if {'train', 'test'} <= parts.keys() and array_checksum(*arrays) == checksum else 'its checksum is another'
+  except Exception as error:  # NumPy's header parser has no common class for what damage can raise.
+    damage = ' '.join(f'{type(error).__name__}: {error}'.split())
+  if damage:
+    note(f'The cache {target} is damaged and is built again: {damage}')
     return None
   _touch(target)
   return Cached({name: ImageSet(*map(np.asarray, part)) for name, part in parts.items()}, checksum, remarks)
