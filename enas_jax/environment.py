@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import importlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -48,6 +49,9 @@ FLAX: dict[str, Any] = {
 RECORDED = ('LIBTPU_INIT_ARGS', 'NPY_DISABLE_CPU_FEATURES', 'NVIDIA_TF32_OVERRIDE', 'OPENBLAS_CORETYPE', 'XLA_FLAGS')
 # Words for a truth value, as JAX and Flax read them.
 _TRUTH = {True: ('1', 'on', 't', 'true', 'y', 'yes'), False: ('', '0', 'f', 'false', 'n', 'no', 'off')}
+# Variables that JAX and Flax read begin so; these, which are often set, they take as they are.
+_PREFIXES = {'jax': ('JAX_', 'JAX2TF_', 'MOCK_'), 'flax': ('FLAX_', 'NNX_')}
+_TEXTS = {'JAX_PLATFORMS', 'JAX_COMPILATION_CACHE_DIR'}
 _forgotten: dict[str, str] = {}  # By flag.
 _NO_RESULT = ('--xla_force_host_platform_device_count', '--xla_dump')  # Of XLA_FLAGS.
 
@@ -55,7 +59,8 @@ _NO_RESULT = ('--xla_force_host_platform_device_count', '--xla_dump')  # Of XLA_
 def forget() -> None:
   """Takes pinned variables with other values out of the environment, before JAX and Flax are imported: they raise at some.
 
-  For commands; `pin` tells of them. A flag of Flax that it can read is left to it.
+  For commands; `pin` tells of them. A flag of Flax that it can read is left to it. What is the user's and cannot be read ends the
+  process with one line and exit code 2.
   """
   if 'jax' in sys.modules:  # Somebody's start-up file imported it; `pin` sets back what it read.
     return
@@ -65,6 +70,19 @@ def forget() -> None:
       continue
     if name in JAX or text.lower() not in _TRUTH[True] + _TRUTH[False]:
       _forgotten[name] = os.environ.pop(name.upper())
+  for package, prefixes in _PREFIXES.items():
+    if left := sorted(name for name in os.environ if name.startswith(prefixes) and name not in _TEXTS):
+      _try(package, left)
+
+
+def _try(package: str, variables: list[str]) -> None:
+  """Imports a package; ends the process with one line if it cannot read one of its variables."""
+  try:
+    importlib.import_module(package)
+  except ValueError as error:
+    print(f'error: {" ".join(str(error).split())}; correct the variable, or unset it (set here: {", ".join(variables)})',
+          file=sys.stderr)
+    sys.exit(2)
 
 
 def pin() -> list[str]:

@@ -238,6 +238,16 @@ def test_a_value_that_jax_or_flax_cannot_read(tmp_path, name, value, told):
   assert (done.returncode, done.stderr) == (0, note if told else '')
 
 
+@pytest.mark.parametrize(('name', 'value'), [
+    ('JAX_EXPORT_CALLING_CONVENTION_VERSION', 'one'), ('JAX_LOGGING_LEVEL', 'loud'), ('FLAX_PROFILE', 'maybe')])
+def test_a_value_of_the_user_s_that_cannot_be_read(tmp_path, name, value):
+  done = subprocess.run(
+      [sys.executable, '-m', 'enas_jax.predict', f'--workdir={tmp_path}', 'x.png'], env={**os.environ, name: value},
+      capture_output=True, text=True, timeout=100)
+  assert (done.returncode, done.stdout) == (2, '')
+  assert done.stderr.startswith('error: ') and value in done.stderr and name in done.stderr and done.stderr.count('\n') == 1
+
+
 def test_what_jax_has_read_is_left_to_pin(monkeypatch):
   monkeypatch.setenv('JAX_ENABLE_X64', 'maybe')
   environment.forget()
