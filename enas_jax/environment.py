@@ -59,8 +59,8 @@ _NO_RESULT = ('--xla_force_host_platform_device_count', '--xla_dump')  # Of XLA_
 def forget() -> None:
   """Takes pinned variables with other values out of the environment, before JAX and Flax are imported: they raise at some.
 
-  For commands; `pin` tells of them. A flag of Flax that it can read is left to it. What is the user's and cannot be read ends the
-  process with one line and exit code 2.
+  For commands; `pin` tells of them. A flag of Flax that it can read is left to it. A variable that is the user's and cannot be
+  read ends the process with one line and exit code 2.
   """
   if 'jax' in sys.modules:  # Somebody's start-up file imported it; `pin` sets back what it read.
     return

@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from enas_jax import quotas
 from enas_jax.estimators.base import Estimator
 from enas_jax.loop import together
 from enas_jax.supervise import MARK, last_death
@@ -20,6 +21,7 @@ from enas_jax.types import Evaluation, Request
 from enas_jax.workdir import Folder
 
 KILLED = 'killed the process'  # How the reasons of such failures begin.
+OUTSIDE = -1  # A death that nobody saw, while the kernel killed nobody for memory.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +31,7 @@ class _Deaths:
   Attributes:
     request: the request's record.
     together: those while others trained, too; a witnessed one counts twice.
-    alone: those while it trained alone: the signal, or 0 where nobody was left to see it.
+    alone: those while it trained alone: the signal; where nobody was left to see it 0, or OUTSIDE.
   """
 
   request: dict[str, Any]
@@ -42,12 +44,17 @@ class _Deaths:
 
   @property
   def verdict(self) -> str:
-    """Why the request failed; empty if it did not. A crash is its own doing; a SIGKILL, or an unseen end, may be another's."""
-    if crashes := [number for number in self.alone if number not in (0, signal.SIGKILL)]:
+    """Why the request failed; empty if it did not.
+
+    A crash is its own doing; a SIGKILL, or an unseen end, may be another's. It most likely is if the kernel has not killed for
+    memory; but others kill for it, too, such as a cluster's manager, and no run shall die for ever.
+    """
+    if crashes := [number for number in self.alone if number not in (0, OUTSIDE, signal.SIGKILL)]:
       return f'{KILLED} ({signal.Signals(crashes[0]).name}) while it trained alone'
-    if self.alone.count(signal.SIGKILL) > 1 or len(self.alone) > 2:
-      return f'{KILLED} ({len(self.alone)} times) while it trained alone: out of memory, probably'
-    return ''
+    verdict = f'{KILLED} ({len(self.alone)} times) while it trained alone'
+    if self.alone.count(signal.SIGKILL) > 1 or len(self.alone) - self.alone.count(OUTSIDE) > 2:
+      return f'{verdict}: out of memory, probably'
+    return f'{verdict}: nobody saw why' if len(self.alone) > 9 else ''
 
 
 class InTraining:
@@ -130,7 +137,8 @@ class InTraining:
 
   def _write(self) -> None:
     requests = {key: dataclasses.asdict(deaths) for key, deaths in self._known.items()}
-    self._folder.write_json(MARK, {'in_training': self._training, 'alone': self._alone, 'requests': requests})
+    self._folder.write_json(MARK, {'in_training': self._training, 'alone': self._alone, 'requests': requests,
+                                   'kills_for_memory': quotas.kills_for_memory()})
 
   def _note_death(self, record: Any, signum: int, note: Callable[[str], None]) -> None:
     """Adds the death of the process that left the record."""
@@ -140,7 +148,8 @@ class InTraining:
     for key in keys:
       known = self._known[key]
       if record['alone']:
-        self._known[key] = dataclasses.replace(known, alone=(*known.alone, signum))
+        outside = not signum and '' != quotas.kills_for_memory() == record.get('kills_for_memory')
+        self._known[key] = dataclasses.replace(known, alone=(*known.alone, OUTSIDE if outside else signum))
       else:
         self._known[key] = dataclasses.replace(known, together=known.together + (2 if signum else 1))
     if keys:

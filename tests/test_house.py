@@ -25,7 +25,7 @@ MAY_IMPORT = {  # Room: the rooms that it may import when it is imported or used
     'spending': BASE | {'progress', 'strategies'},
     'config': BASE | {'spaces', 'strategies', 'estimators'},
     'cli': BASE | {'config', 'supervise'},
-    'in_training': BASE | {'estimators', 'loop', 'supervise', 'workdir'},
+    'in_training': BASE | {'estimators', 'loop', 'quotas', 'supervise', 'workdir'},
     'model': BASE | {'spaces', 'networks', 'data', 'checkpoint', 'workdir'},
 }
 TOP = {'train', 'predict', 'control', 'search', 'compare', 'api', '__init__'}  # These may import all.

@@ -6,7 +6,7 @@ import signal
 import pytest
 from support.synthetic_estimator import SPACE, estimate, strategy_with
 
-from enas_jax import loop
+from enas_jax import loop, quotas
 from enas_jax.errors import Stopped
 from enas_jax.in_training import InTraining
 from enas_jax.ledger import Ledger
@@ -77,6 +77,7 @@ class Runs:
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
+  monkeypatch.setattr(quotas, 'kills_for_memory', lambda: '')  # As on a system that does not tell.
   return Runs(tmp_path, monkeypatch)
 
 
@@ -142,6 +143,21 @@ def test_kills_from_outside_record_no_failure(runs, keys):
     runs.start(Estimator([] if place in answers(runs) else [place]), death)
   assert runs.start(Estimator())
   assert answers(runs) == keys and runs.mark is None
+
+
+@pytest.mark.parametrize(('told', 'starts', 'why'), [
+    (itertools.repeat('boot 5'), 13, 'nobody saw why'),
+    (map('boot {}'.format, itertools.count()), 6, 'out of memory, probably'),
+    (map('boot-{} 0'.format, itertools.count()), 6, 'out of memory, probably'),
+], ids=['nobody is killed for memory', 'somebody is each time', 'the machine starts anew each time'])
+def test_an_end_that_nobody_saw_counts_less_if_the_kernel_killed_nobody(runs, keys, monkeypatch, told, starts, why):
+  """Twice beside others, then three times alone; ten times, where it was hardly the memory."""
+  killer, text = list(keys)[2], [next(told)]
+  monkeypatch.setattr(quotas, 'kills_for_memory', lambda: text[0])
+  for count in range(1, starts + 1):
+    assert runs.start(Estimator([killer])) == (count == starts)
+    text[0] = next(told)
+  assert answers(runs)[killer].reason == f'killed the process ({starts - 3} times) while it trained alone: {why}'
 
 
 def test_a_process_killed_before_it_trains_accuses_nobody(runs, keys):

@@ -119,6 +119,13 @@ def test_where_nothing_tells_nothing_limits(tree):
   assert quotas.free_memory(tree({})) == math.inf and quotas.cores(tree({})) == math.inf
 
 
+def test_kills_for_memory_are_counted_from_the_machine_s_start(tree):
+  assert quotas.kills_for_memory(tree({})) == ''
+  assert quotas.kills_for_memory(tree({'proc/vmstat': 'pgfault 12\noom_kill 5\n'})) == ''  # Since when?
+  assert quotas.kills_for_memory(tree({'proc/sys/kernel/random/boot_id': 'e366-cb12\n'})) == 'e366-cb12 5'
+  assert quotas.kills_for_memory(tree({'proc/vmstat': 'pgfault 12\n'})) == ''  # An old kernel.
+
+
 @pytest.mark.parametrize(('name', 'pages'), [('Max address space', 1000), ('Max data size', 100)])
 def test_rlimits(tree, name, pages):
   page = os.sysconf('SC_PAGE_SIZE')
