@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 
 from enas_jax.errors import UserError
 
-VERSION = 2  # Raised when the pixels of some file change: caches are made anew then.
+VERSION = 3  # Raised when the pixels of some file change: caches are made anew then.
 UNREADABLE = {'BUFR', 'EPS', 'GRIB', 'HDF5', 'MPEG', 'WMF'}  # Pillow knows them by name, or has other programs draw them.
 COMMON = ('PNG', 'JPEG', 'GIF', 'BMP', 'PPM')  # Always there.
 MODES = {1: 'L', 3: 'RGB', 4: 'RGBA'}  # Pillow's, by channels.
@@ -29,6 +29,7 @@ TURNS = {  # What an EXIF orientation asks for (CIPA DC-008, 4.6.4). Pillow's ow
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
 CODESTREAM = b'\xff\x4f\xff\x51'  # JPEG 2000, before the image's size.
+PNG = re.compile(rb'\x89PNG\r\n\x1a\n....IHDR........(.)', re.DOTALL)  # Up to the bits a channel.
 
 
 class Picture(NamedTuple):
@@ -113,7 +114,9 @@ def _deep(image: Image.Image, source: str | io.BytesIO) -> str:
   if image.format == 'TIFF':
     bits = max(getattr(image, 'tag_v2', {}).get(258, (8,)))
   elif image.format == 'JPEG2000':
-    bits = _bits_of_codestream(source)
+    bits = _bits_of_codestream(_content(source))
+  elif image.format in ('ICO', 'ICNS'):  # Of whose images some are whole PNG files.
+    bits = max([bits, *(depth[0] for depth in PNG.findall(_content(source)))])
   return f'{bits} bits' if bits > 8 else ''
 
 
@@ -128,9 +131,12 @@ def _orientation(image: Image.Image) -> int:
     return 0
 
 
-def _bits_of_codestream(source: str | io.BytesIO) -> int:
+def _content(source: str | io.BytesIO) -> bytes:
+  return source.getvalue() if isinstance(source, io.BytesIO) else pathlib.Path(source).read_bytes()
+
+
+def _bits_of_codestream(content: bytes) -> int:
   """Returns the bits a channel of a JPEG 2000 image (ISO 15444-1, A.5.1: 40 bytes from the start, then three a channel)."""
-  content = source.getvalue() if isinstance(source, io.BytesIO) else pathlib.Path(source).read_bytes()
   start = content.index(CODESTREAM) + 40
   channels = int.from_bytes(content[start:start + 2], 'big')
   return max((depth & 127) + 1 for depth in content[start + 2:start + 2 + 3 * channels:3])

@@ -94,9 +94,23 @@ def test_other_formats_that_can_be_deep(content, deep, user_error):
     assert read(content).pixels.shape[2] == 1
 
 
+@pytest.mark.parametrize('colour_type', [2, 6])
+def test_an_icon_of_a_whole_png_file(colour_type, user_error):
+  for depth in (8, 16):
+    samples = np.full((16, 16, SAMPLES[colour_type]), 2**depth - 1)
+    samples[0, 0] = [7, 9, 200, 2**depth - 1][:SAMPLES[colour_type]]
+    file = png(samples, depth, colour_type)
+    icon = struct.pack('<HHHBBBBHHII', 0, 1, 1, 16, 16, 0, 0, 1, 32, len(file), 22) + file
+    if depth == 8:
+      assert read(icon).pixels[0, 0].tolist() == [7, 9, 200]
+    else:
+      with user_error('more than 8 bits a channel (16 bits)'):
+        read(icon)
+
+
 def test_the_depth_of_jpeg_2000_is_read_from_its_codestream():
   files = [saved(Image.new(mode, (9, 9)), 'JPEG2000', no_jp2=raw) for mode in ('RGB', 'I;16') for raw in (False, True)]
-  assert [decoding._bits_of_codestream(io.BytesIO(file)) for file in files] == [8, 8, 16, 16]
+  assert [decoding._bits_of_codestream(file) for file in files] == [8, 8, 16, 16]
 
 
 def test_values_of_a_smaller_range_are_scaled():
