@@ -5,7 +5,7 @@ import functools
 import io
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,10 +113,9 @@ def _deep(image: Image.Image, source: str | io.BytesIO) -> str:
   bits = 8
   if image.format == 'TIFF':
     bits = max(getattr(image, 'tag_v2', {}).get(258, (8,)))
-  elif image.format == 'JPEG2000':
-    bits = _bits_of_codestream(_content(source))
-  elif image.format in ('ICO', 'ICNS'):  # Of whose images some are whole PNG files.
-    bits = max([bits, *(depth[0] for depth in PNG.findall(_content(source)))])
+  elif image.format in ('JPEG2000', 'ICO', 'ICNS'):  # Icons hold whole files: PNG, JPEG 2000.
+    content = _content(source)
+    bits = max([bits, *_bits_of_codestreams(content), *(depth[0] for depth in PNG.findall(content))])
   return f'{bits} bits' if bits > 8 else ''
 
 
@@ -135,11 +134,13 @@ def _content(source: str | io.BytesIO) -> bytes:
   return source.getvalue() if isinstance(source, io.BytesIO) else pathlib.Path(source).read_bytes()
 
 
-def _bits_of_codestream(content: bytes) -> int:
-  """Returns the bits a channel of a JPEG 2000 image (ISO 15444-1, A.5.1: 40 bytes from the start, then three a channel)."""
-  start = content.index(CODESTREAM) + 40
-  channels = int.from_bytes(content[start:start + 2], 'big')
-  return max((depth & 127) + 1 for depth in content[start + 2:start + 2 + 3 * channels:3])
+def _bits_of_codestreams(content: bytes) -> Iterator[int]:
+  """Yields the bits a channel of each JPEG 2000 image (ISO 15444-1, A.5.1: 40 bytes from the start, then three a channel)."""
+  for found in re.finditer(re.escape(CODESTREAM), content):
+    start = found.start() + 40
+    length, channels = (int.from_bytes(content[place:place + 2], 'big') for place in (start - 36, start))
+    if length == 38 + 3 * channels:  # Else these are pixels that look so.
+      yield from ((depth & 127) + 1 for depth in content[start + 2:start + 2 + 3 * channels:3])
 
 
 def _flattened(image: Image.Image) -> tuple[Image.Image, bool]:

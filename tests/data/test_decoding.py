@@ -110,7 +110,19 @@ def test_an_icon_of_a_whole_png_file(colour_type, user_error):
 
 def test_the_depth_of_jpeg_2000_is_read_from_its_codestream():
   files = [saved(Image.new(mode, (9, 9)), 'JPEG2000', no_jp2=raw) for mode in ('RGB', 'I;16') for raw in (False, True)]
-  assert [decoding._bits_of_codestream(file) for file in files] == [8, 8, 16, 16]
+  assert [max(decoding._bits_of_codestreams(file)) for file in files] == [8, 8, 16, 16]
+  assert not list(decoding._bits_of_codestreams(decoding.CODESTREAM + bytes(range(99))))  # Pixels can look so.
+
+
+@pytest.mark.parametrize(('mode', 'deep'), [('RGB', False), ('I;16', True)])
+def test_an_icon_of_a_whole_jpeg_2000_file(mode, deep, user_error):
+  file = saved(Image.new(mode, (128, 128)), 'JPEG2000')
+  icon = b'icns' + struct.pack('>I', len(file) + 16) + b'ic07' + struct.pack('>I', len(file) + 8) + file
+  if deep:
+    with user_error('more than 8 bits a channel (16 bits)'):
+      read(icon)
+  else:
+    assert read(icon).pixels.shape == (128, 128, 1)
 
 
 def test_values_of_a_smaller_range_are_scaled():
