@@ -61,8 +61,8 @@ from enas_jax.spaces import ChainArchitecture
 ROWS = ('plain', 'module', 'vmap', 'population', 'torch')
 CPU = {'width_scale': 1 / 8, 'depth_scale': 1 / 2, 'batch': 32, 'steps': 20, 'candidates': 8, 'vmap_sample': 2}
 FULL = {'width_scale': 1.0, 'depth_scale': 1.0, 'batch': 64, 'steps': 20, 'candidates': 16, 'vmap_sample': 4}
-RECORDED = ('space', 'set', 'width_scale', 'depth_scale', 'batch', 'steps', 'candidates', 'image_size', 'data', 'vmap_members',
-            'dtype', 'side_by_side', 'lowering', 'slots', 'cores', 'packing_steps')
+RECORDED = ('space', 'set', 'operation', 'width_scale', 'depth_scale', 'batch', 'steps', 'candidates', 'image_size', 'data',
+            'vmap_members', 'dtype', 'side_by_side', 'lowering', 'slots', 'cores', 'packing_steps')
 COLUMNS = ('row', 'candidates', 'images/s wall', 'images/s process', 'ms a step', 'x plain', 'x torch', 'compile s cold',
            'warm', 'peak MB', 'padding', 'roofline', 'all s')
 
@@ -289,6 +289,7 @@ def _parser() -> argparse.ArgumentParser:
   add('--log', help="search_logs.json of EG-NAS's searches")
   add('--width_scale', type=_fraction, help='such as 1/8')
   add('--depth_scale', type=_fraction)
+  add('--operation', choices=workload.OPERATIONS, default='separable', help="of the chains' layers")
   add('--image_size', type=_positive, default=32)
   add('--batch', type=_positive)
   add('--steps', type=_positive)

@@ -26,6 +26,7 @@ from enas_jax.types import Architecture, Request, Schedule, Task
 
 LOG = pathlib.Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'egnas' / 'search_logs.json'
 PER_PHASE = 16
+OPERATIONS = ('separable', 'ordinary')  # Of a chain's layers, in the order of ChainArchitecture's numbers.
 CLASSES = 10  # Of the synthetic images.
 
 
@@ -104,7 +105,8 @@ def mixed(settings: dict) -> list[ChainArchitecture]:
     raise UserError(f'--candidates={count} is outside 1 to {len(logged)}')
   return [
       ChainArchitecture.uniform(
-          _scaled(c['depth'], settings['depth_scale'], MIN_DEPTH), _scaled(c['width'], settings['width_scale'], 1))
+          _scaled(c['depth'], settings['depth_scale'], MIN_DEPTH), _scaled(c['width'], settings['width_scale'], 1),
+          operation=OPERATIONS.index(settings['operation']))
       for c in (logged[i * len(logged) // count] for i in range(count))]
 
 
