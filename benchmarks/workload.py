@@ -3,7 +3,8 @@
 `mixed`: the first 16 candidates of the depth phase and the first 16 of the width phase (there are 12) of EG-NAS's published
 CIFAR-10 search with width cap 64: separable chains of depth 10 to 25 at width 64, then of depth 26 at widths 62 to 40. Every
 n-th of these is taken, so that depths and widths stay mixed. All train for the same number of steps: what is measured is the
-step, not the schedule. Of another --space the candidates are members at random.
+step, not the schedule. With --operation=ordinary their layers are ordinary convolutions instead. Of another --space the
+candidates are members at random.
 """
 from __future__ import annotations
 
@@ -21,12 +22,12 @@ from enas_jax.data.augment import Augmentation, paper_choice
 from enas_jax.errors import UserError
 from enas_jax.spaces import ChainArchitecture, ChainSpace
 from enas_jax.spaces.base import SearchSpace
-from enas_jax.spaces.chain import MIN_DEPTH
+from enas_jax.spaces.chain import CONVOLUTION, MIN_DEPTH, SEPARABLE
 from enas_jax.types import Architecture, Request, Schedule, Task
 
 LOG = pathlib.Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'egnas' / 'search_logs.json'
 PER_PHASE = 16
-OPERATIONS = ('separable', 'ordinary')  # Of a chain's layers, in the order of ChainArchitecture's numbers.
+OPERATIONS = {'separable': SEPARABLE, 'ordinary': CONVOLUTION}  # Of a chain's layers.
 CLASSES = 10  # Of the synthetic images.
 
 
@@ -106,7 +107,7 @@ def mixed(settings: dict) -> list[ChainArchitecture]:
   return [
       ChainArchitecture.uniform(
           _scaled(c['depth'], settings['depth_scale'], MIN_DEPTH), _scaled(c['width'], settings['width_scale'], 1),
-          operation=OPERATIONS.index(settings['operation']))
+          operation=OPERATIONS[settings['operation']])
       for c in (logged[i * len(logged) // count] for i in range(count))]
 
 
