@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -86,7 +88,8 @@ def _run(jobs: Sequence[Job], benchmark: Benchmark, config: ConfigDict, workdir:
     return known
   processes = min(len(missing), processes or usable_cores())
   try:
-    with contextlib.closing(run_all(missing, benchmark, config, processes=processes, plugins=plugins)) as records:
+    with _scratch(workdir) as folder, contextlib.closing(
+        run_all(missing, benchmark, config, folder=folder, processes=processes, plugins=plugins)) as records:
       for count, (job, record) in enumerate(records, 1):
         known[job] = record
         workdir.write_sealed(_file(*job), record)
@@ -99,6 +102,19 @@ def _run(jobs: Sequence[Job], benchmark: Benchmark, config: ConfigDict, workdir:
     raise UserError('a process with trials was killed, perhaps for its memory; the same command goes on, with a lower '
                     '--processes if that was it') from error
   return known
+
+
+@contextlib.contextmanager
+def _scratch(workdir: Workdir) -> Iterator[Path]:
+  """An empty folder in the workdir, which this run alone uses; removed at the end, or by the next run."""
+  folder = workdir.path / 'running'
+  with disk_errors(workdir.path):
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+  try:
+    yield folder
+  finally:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _file(name: str, seed: int) -> str:

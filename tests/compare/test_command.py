@@ -30,9 +30,8 @@ def here(workdir, *more):
   return ended.value.code or 0
 
 
-def run_here(jobs, what, config, *, processes, plugins):
+def run_here(jobs, what, config, **_):
   """As `pool.run_all`, in this process."""
-  del processes, plugins
   for name, seed in jobs:
     yield (name, seed), benchmark.run(name, what, config, seed)
 
@@ -251,9 +250,14 @@ def alive(pid):
     return False
 
 
+def busy_ticks(pid):
+  fields = pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+  return int(fields[11]) + int(fields[12])
+
+
 @pytest.mark.slow  # Starts five processes of the command: ten seconds.
 @pytest.mark.skipif(not pathlib.Path('/proc/self/stat').exists(), reason='finds processes by /proc')
-@pytest.mark.parametrize('stop', ['kill', 'terminate all', 'kill a process'])
+@pytest.mark.parametrize('stop', ['kill', 'terminate all', 'kill a process', 'kill them while they answer'])
 def test_however_it_ends_no_trial_is_lost_and_no_process_left(tmp_path, capsys, monkeypatch, stop):
   process, children = start(tmp_path / 'w')
   trials = [pid for pid in children if b'spawn_main' in pathlib.Path(f'/proc/{pid}/cmdline').read_bytes()]
@@ -262,14 +266,22 @@ def test_however_it_ends_no_trial_is_lost_and_no_process_left(tmp_path, capsys, 
     process.kill()
   elif stop == 'terminate all':  # As a batch system does.
     os.killpg(process.pid, signal.SIGTERM)
-  else:
+  elif stop == 'kill a process':
     os.kill(trials[0], signal.SIGKILL)
+  else:  # Nobody reads meanwhile: they write until a pipe is full, or have nothing left to do.
+    os.kill(process.pid, signal.SIGSTOP)
+    before = None
+    while before != (before := list(map(busy_ticks, trials))):
+      time.sleep(1)
+    for trial in trials:
+      os.kill(trial, signal.SIGKILL)
+    os.kill(process.pid, signal.SIGCONT)
   err = process.communicate(timeout=60)[1]
   deadline = time.monotonic() + 20
   while any(map(alive, children)) and time.monotonic() < deadline:
     time.sleep(0.05)
   assert not any(map(alive, children))
-  assert process.returncode == {'kill': -signal.SIGKILL, 'terminate all': 143, 'kill a process': 2}[stop]
+  assert process.returncode == {'kill': -signal.SIGKILL, 'terminate all': 143}.get(stop, 2)
   assert stop == 'kill' or ('the same command' in err and err.count('\n') == 1)
   before = contents(tmp_path / 'w' / 'trials')
   missing = len({'nsga2-0.json', 'nsga2-1.json'} - before.keys())
