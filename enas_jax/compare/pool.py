@@ -43,8 +43,9 @@ def run_all(
     try:
       for future in concurrent.futures.as_completed(futures):
         file = folder / future.result()
-        record = json.loads(file.read_bytes())
-        file.unlink()
+        with disk_errors(folder):
+          record = json.loads(file.read_bytes())
+          file.unlink()
         yield futures[future], record
     finally:
       pool.shutdown(cancel_futures=True)
