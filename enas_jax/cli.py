@@ -184,6 +184,11 @@ def _define_training(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
       'lowering', 'auto', "Form of the convolutions: 'shifts', 'xla', or 'auto': known for the platform, or tried once.",
       flag_values=values)
+  define_programs_and_data(values)
+
+
+def define_programs_and_data(values: flags.FlagValues) -> None:
+  """Defines the flags of what compiles programs for images, whether it trains or not."""
   define_path(
       'compilation_cache', 'workdir', "Folder that keeps compiled programs (executable code: let nobody else write there), "
       "'workdir' for one in the work folder, 'none' for none.", values=values)

@@ -25,6 +25,7 @@ class Ledger:
   Args:
     path: the file; it need not exist.
     read_architecture: the space's `from_json`.
+    deciding: whether each evaluation that succeeded must have an accuracy, as those of a search must; else it has some metric.
 
   Attributes:
     notice: one line for the user about a torn last line; empty if there is none.
@@ -33,8 +34,9 @@ class Ledger:
     UserError: a line is damaged.
   """
 
-  def __init__(self, path: str | Path, read_architecture: Callable[[Mapping[str, Any]], Architecture]):
-    self.path = Path(path)
+  def __init__(self, path: str | Path, read_architecture: Callable[[Mapping[str, Any]], Architecture], *,
+               deciding: bool = True):
+    self.path, self._deciding = Path(path), deciding
     self.notice = ''
     self._entries: dict[str, tuple[Request, Evaluation]] = {}
     with disk_errors(self.path.parent):
@@ -116,7 +118,7 @@ class Ledger:
         raise self._damage(number, error) from error
       try:
         request = _request(record['request'], read_architecture)
-        evaluation = _evaluation(record['evaluation'])
+        evaluation = _evaluation(record['evaluation'], deciding=self._deciding)
         if request.key != record['key']:
           raise ValueError(f"key {record['key']} is not its request's {request.key}, maybe of another version of enas_jax")
       except (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
@@ -138,10 +140,11 @@ def _request(record: Mapping[str, Any], read_architecture: Callable[[Mapping[str
       phase=record['phase'])
 
 
-def _evaluation(record: Mapping[str, Any]) -> Evaluation:
+def _evaluation(record: Mapping[str, Any], *, deciding: bool) -> Evaluation:
   evaluation = Evaluation.from_json(record)
-  if not isinstance(evaluation.reason, str) or not (evaluation.reason or 'accuracy' in evaluation.metrics):
-    raise ValueError('it has neither an accuracy nor a reason why it failed')
+  told = 'accuracy' in evaluation.metrics if deciding else evaluation.metrics
+  if not isinstance(evaluation.reason, str) or not (evaluation.reason or told):
+    raise ValueError(f"it has neither {'an accuracy' if deciding else 'a metric'} nor a reason why it failed")
   if reason := impossible(evaluation):
     raise ValueError(reason)
   return evaluation

@@ -18,8 +18,10 @@ MAY_IMPORT = {  # Room: the rooms that it may import when it is imported or used
     'networks': BASE | {'spaces'}, 'tables': BASE | {'spaces'}, 'predictors': BASE | {'spaces'},
     'training': BASE | {'data', 'networks', 'quotas'},  # No space and no family.
     'families': BASE | {'spaces', 'networks', 'training'},
+    'scores': BASE | {'predictors'}, 'supernets': BASE | {'spaces', 'networks', 'scores'},
     'strategies': BASE | {'spaces', 'predictors'},  # No estimator.
-    'estimators': BASE | {'spaces', 'data', 'tables', 'training', 'families'},  # No strategy.
+    'estimators': BASE | {  # No strategy.
+        'spaces', 'data', 'tables', 'training', 'families', 'networks', 'scores', 'supernets'},
     'loop': BASE, 'progress': BASE, 'resume': BASE | {'data'}, 'workdir': BASE | {'resume'},
     'ledger': BASE | {'workdir'}, 'checkpoint': BASE | {'workdir'},
     'spending': BASE | {'progress', 'strategies'},
@@ -28,7 +30,7 @@ MAY_IMPORT = {  # Room: the rooms that it may import when it is imported or used
     'in_training': BASE | {'estimators', 'loop', 'quotas', 'supervise', 'workdir'},
     'model': BASE | {'spaces', 'networks', 'data', 'checkpoint', 'workdir'},
 }
-TOP = {'train', 'predict', 'control', 'search', 'compare', 'api', '__init__'}  # These may import all.
+TOP = {'score', 'train', 'predict', 'control', 'search', 'compare', 'api', '__init__'}  # These may import all.
 LONGEST = {'training': 300, 'families': 300, 'estimators': 300}
 
 

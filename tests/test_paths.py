@@ -13,20 +13,23 @@ from PIL import Image
 from support.run_records import image_part, write_images
 
 import enas_jax
-from enas_jax import cli, data, estimators, paths, plugins, predict, spaces, supervise, tables, train
+from enas_jax import cli, data, estimators, paths, plugins, predict, score, spaces, supervise, tables, train
 from enas_jax.compare import __main__ as comparing
 from enas_jax.config import get_config
 from enas_jax.errors import UserError
 from enas_jax.ledger import Ledger
+from enas_jax.training import compile_cache
 from enas_jax.types import Task
 from enas_jax.workdir import Workdir
 
 PATH_FLAGS = {
     'search': {'workdir', 'data_dir', 'compilation_cache'},
     'train': {'workdir', 'data_dir', 'compilation_cache', 'architecture'}, 'compare': {'workdir', 'table'},
+    'score': {'workdir', 'data_dir', 'compilation_cache', 'architectures'},
     'predict': {'workdir', 'output'}}
 DEFINE_FLAGS = {
-    'search': None, 'train': train._define_flags, 'compare': comparing._define_flags, 'predict': predict._define_flags}
+    'search': None, 'train': train._define_flags, 'compare': comparing._define_flags, 'predict': predict._define_flags,
+    'score': score._define_flags}
 SPACE = spaces.make_default('nasbench201')
 MODEL = types.SimpleNamespace(task=Task((8, 8, 1), 2))
 TABLE = 'architecture,cifar10/valid/200\n|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|none~2|,0.5\n'
@@ -148,9 +151,9 @@ def test_folders_that_are_made_in_the_home_folder(home, user_error, monkeypatch)
   ARGUMENTS['run(workdir)'][0]('~/w1')
   ARGUMENTS['Workdir.open'][0](pathlib.Path('~/w2'))
   ARGUMENTS['tables.save'][0]('~/saved.npz')
-  keep = estimators.from_config.keep_programs
+  keep = compile_cache.keep_programs
   kept = []
-  monkeypatch.setattr(estimators.from_config, 'keep_programs', kept.append)  # JAX's own setting is for the whole process.
+  monkeypatch.setattr(compile_cache, 'keep_programs', kept.append)  # JAX's own setting is for the whole process.
   ARGUMENTS['execution'][0]('~/programs')
   assert kept == [home / 'programs'] and callable(keep)
   assert {'w1', 'w2', 'saved.npz'} <= {path.name for path in home.iterdir()}

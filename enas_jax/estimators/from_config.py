@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from enas_jax import families, paths
+from enas_jax import families
 from enas_jax.data import Dataset, hold_out, published_statistics, statistics
 from enas_jax.data.augment import from_config
 from enas_jax.data.dataset import ImageSet
@@ -17,7 +17,7 @@ from enas_jax.errors import UserError
 from enas_jax.estimators.base import Setup
 from enas_jax.estimators.trained import TrainedEstimator
 from enas_jax.spaces.base import SearchSpace
-from enas_jax.training.compile_cache import keep_programs
+from enas_jax.training.compile_cache import keep_programs_as_asked
 from enas_jax.training.engine import Resources
 from enas_jax.training.family import Family
 from enas_jax.training.layout import Execution
@@ -73,10 +73,7 @@ def execution(precision: str, workdir: pathlib.Path, *, slots: int = 0, lowering
     raise UserError(f"config.precision '{precision}' is unknown; give 'auto', 'float32' or 'bfloat16'")
   if slots < 0:
     raise UserError(f'--slots={slots} is negative; give at least 1, or 0 for what suits the machine')
-  if compilation_cache not in ('workdir', 'none'):
-    keep_programs(paths.read(compilation_cache, '--compilation_cache='))
-  elif compilation_cache == 'workdir' and jax.config.values['jax_compilation_cache_dir'] is None:  # JAX's own stands.
-    keep_programs(workdir / 'compilation_cache')
+  keep_programs_as_asked(compilation_cache, workdir)
   chosen: dict[str, Any] = {'lowering': choose(lowering, families.LOWERINGS, workdir / 'lowering.json', families.trial)}
   if precision != 'auto':
     chosen['dtype'] = PRECISIONS[precision]

@@ -6,7 +6,19 @@ import pathlib
 
 import jax
 
+from enas_jax import paths
 from enas_jax.errors import UserError
+
+
+def keep_programs_as_asked(asked: str | os.PathLike[str], workdir: pathlib.Path) -> None:
+  """Has JAX keep compiled programs where --compilation_cache asks for it: a folder, 'workdir' for one in it, or 'none'.
+
+  Where JAX has been told a folder already, 'workdir' leaves it at that. Raises UserError as `keep_programs` does.
+  """
+  if asked not in ('workdir', 'none'):
+    keep_programs(paths.read(asked, '--compilation_cache='))
+  elif asked == 'workdir' and jax.config.values['jax_compilation_cache_dir'] is None:
+    keep_programs(workdir / 'compilation_cache')
 
 
 def keep_programs(folder: pathlib.Path) -> None:

@@ -1,0 +1,96 @@
+"""Scores of the neural tangent kernel at initialisation: its trace, NASI's estimate of it, and its condition numbers.
+
+NASI: Shu et al., ICLR 2022, arXiv 2109.00817, section 3. TE-NAS: Chen et al., ICLR 2021, arXiv 2102.11535. HNAS: Shu et al.,
+NeurIPS 2022.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from enas_jax.scores.base import Batch, Plain, loss_gradient
+from enas_jax.scores.network import Network
+from enas_jax.scores.registration import register
+
+
+def jacobian(network: Network, batch: Batch, output: Callable[[jax.Array], jax.Array]) -> jax.Array:
+  """Returns the derivatives of outputs by all weights, [outputs, weights]; `output` makes a vector of the logits [B, classes].
+
+  One backward pass for each output, one after the other. Batch norms have the batch's statistics in all of them.
+  """
+  outputs, pull_back = jax.vjp(lambda weights: output(network.forward(weights, batch.images).logits), network.weights)
+
+  def row(one: jax.Array) -> jax.Array:
+    return jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(pull_back(one)[0])])
+
+  return jax.lax.map(row, jnp.eye(len(outputs), dtype=outputs.dtype))
+
+
+@register('ntk_trace')
+class NtkTrace(Plain):
+  """The trace of the tangent kernel: the sum over images and outputs of the squared norm of the derivative by all weights."""
+
+  images = 16
+
+  def measure(self, network: Network, batch: Batch, key: jax.Array) -> jax.Array:
+    """Returns the trace; see `Score.measure`."""
+    del key
+    return (jacobian(network, batch, jnp.ravel)**2).sum()
+
+
+@register('ntk_estimate')
+class NtkEstimate(Plain):
+  """NASI's T: the squared norm of the gradient of a batch's mean loss by all weights. B times it is at most twice the trace."""
+
+  def measure(self, network: Network, batch: Batch, key: jax.Array) -> jax.Array:
+    """Returns the estimate; see `Score.measure`."""
+    del key
+    return jnp.stack([(leaf**2).sum() for leaf in jax.tree.leaves(loss_gradient(network, batch))]).sum()
+
+
+@register('ntk_condition')
+class NtkCondition(Plain):
+  """TE-NAS's condition number of the kernel of each image's sum of logits, negated, as a lower one is better."""
+
+  images = 72
+  initial = 'kaiming_normal'
+
+  def measure(self, network: Network, batch: Batch, key: jax.Array) -> jax.Array:
+    """Returns the kernel [B, B]; see `Score.measure`."""
+    del key
+    rows = jacobian(network, batch, lambda logits: logits.sum(1))
+    return rows @ rows.T
+
+  def value(self, measured: np.ndarray) -> float:
+    """Returns minus the ratio of the eigenvalues; minus infinity where the smallest is not above 0."""
+    values = np.linalg.eigvalsh(measured.astype(np.float64))
+    return float(-values[-1] / values[0]) if values[0] > 0 else float('-inf')
+
+
+class _TrueLogits(Plain):
+  """What HNAS's numbers share: the kernel of each image's logit of its own class."""
+
+  def measure(self, network: Network, batch: Batch, key: jax.Array) -> jax.Array:
+    """Returns the kernel [B, B]; see `Score.measure`."""
+    del key
+    rows = jacobian(network, batch, lambda logits: jnp.take_along_axis(logits, batch.labels[:, None], axis=1)[:, 0])
+    return rows @ rows.T
+
+
+@register('hnas_m')
+class HnasM(_TrueLogits):
+  """HNAS's M: the root of the kernel's trace by the number of images."""
+
+  def value(self, measured: np.ndarray) -> float:
+    """Returns M."""
+    return float(np.sqrt(np.trace(measured.astype(np.float64)) / len(measured)))
+
+
+@register('hnas_kappa')
+class HnasKappa(_TrueLogits):
+  """HNAS's kappa, negated as a lower one is better: the kernel's largest eigenvalue by its smallest."""
+
+  value = NtkCondition.value
