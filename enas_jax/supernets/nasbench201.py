@@ -15,7 +15,7 @@ import numpy as np
 
 from enas_jax.scores.equations import Kind
 from enas_jax.scores.network import Seen, Sites, Tap, Weights
-from enas_jax.spaces.nasbench201 import CONV_1X1, CONV_3X3, EDGES, NasBench201Architecture
+from enas_jax.spaces.nasbench201 import CONV_1X1, CONV_3X3, EDGES, OPERATIONS, NasBench201Architecture
 from enas_jax.supernets.operations import Kept, Looking, average, convolution, draw, normalise
 from enas_jax.types import Task
 
@@ -29,10 +29,14 @@ class NasBench201Supernet:
   Args:
     channels, cells: of the skeleton.
     task: the images and the number of classes.
+
+  Attributes:
+    options: how many operations each edge may have.
   """
 
   def __init__(self, channels: int, cells: int, task: Task):
     self.channels, self.cells, self.task = channels, cells, task
+    self.options = (len(OPERATIONS),) * len(EDGES)
 
   def choices(self, architecture: NasBench201Architecture) -> np.ndarray:
     """Returns a cell as data: the operation of each edge, [6] int32."""
@@ -55,12 +59,12 @@ class NasBench201Supernet:
     }
 
   def network(self, choices: jax.Array, weights: Weights) -> NasBench201Candidate:
-    """Returns one cell's network."""
+    """Returns one cell's network; or a mixture's, if `choices` are the weights [6, 5] of each edge's operations."""
     return NasBench201Candidate(self, choices, weights)
 
 
 class NasBench201Candidate:
-  """One cell in a supernet, as a `scores.Network`; the operations [6] may be traced."""
+  """One cell in a supernet, or a mixture of cells, as a `scores.Network`; operations [6] or weights [6, 5] may be traced."""
 
   def __init__(self, supernet: NasBench201Supernet, choices: jax.Array, weights: Weights):
     self.weights, self._choices, self._supernet = weights, choices, supernet
@@ -188,6 +192,9 @@ class NasBench201Candidate:
     def convolve(name: str) -> Callable[[jax.Array], tuple[jax.Array, Kept]]:
       return lambda x: convolution(x, weights[name], looking, gate=gate)
 
+    if operation.ndim:  # A mixture; nothing is kept of it.
+      mixed = (x, convolve('1x1')(x)[0], convolve('3x3')(x)[0], average(x, 3, stride=1))
+      return sum((weight * y for weight, y in zip(operation[1:], mixed, strict=True)), jnp.zeros_like(x)), {}
     nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(convolve('1x1'), x)[1])
     return jax.lax.switch(operation, (
         lambda x: (jnp.zeros_like(x), nothing), lambda x: (x, nothing), convolve('1x1'), convolve('3x3'),
