@@ -41,17 +41,18 @@ class Members:
     images: normalised images [N, H, W, C], float32.
     labels: their classes [N].
     seed: of initial weights, and of what scores draw.
+    together: whether all members are one program where the space has a supernet.
 
   Raises:
     UserError: there are fewer images than a score needs.
   """
 
   def __init__(self, space: SearchSpace[Any], task: Task, asked: Sequence[str], images: np.ndarray, labels: np.ndarray, *,
-               seed: int):
+               seed: int, together: bool = True):
     self._space, self._task, self._asked, self._seed = space, task, tuple(asked), seed
     self._measured = [name for name in asked if name not in SIZES]
     find(self._measured, len(images))
-    self._supernet = supernets.of(space, task)
+    self._supernet = supernets.of(space, task) if together else None
     self._data = images, labels
     self._scorer: Scorer[Any] | None = None
     if self._supernet is not None:

@@ -19,7 +19,7 @@ from enas_jax.scores.registration import SCORES
 D = TypeVar('D')  # What tells networks of one program apart: a pytree of arrays, or None.
 
 
-class Kind(NamedTuple):
+class Group(NamedTuple):
   """What scores have in common that are measured in one program; see `Score`."""
 
   precision: str
@@ -48,11 +48,11 @@ class Scorer(Generic[D]):
     self._network, self._names = network, tuple(names)
     self._mesh = Mesh(np.array(devices or jax.devices()[:1]), ('candidates',))
     self._key = np.random.default_rng(seed).integers(2**32, dtype=np.uint32)
-    self._groups: dict[Kind, dict[str, Score]] = {}
+    self._groups: dict[Group, dict[str, Score]] = {}
     for name, score in find(names, len(images)).items():
-      self._groups.setdefault(Kind(score.precision, score.images, score.initial), {})[name] = score
+      self._groups.setdefault(Group(score.precision, score.images, score.initial), {})[name] = score
     self._images, self._labels, self._weights, self._seed = images, labels, weights, seed
-    self._programs: dict[Kind, Callable[..., Any]] = {}
+    self._programs: dict[Group, Callable[..., Any]] = {}
 
   def scores(self, networks: Sequence[D]) -> Iterator[dict[str, float]]:
     """Yields the scores of each network by name, in order."""
@@ -67,14 +67,14 @@ class Scorer(Generic[D]):
       for index in range(len(some)):
         yield {name: _value(measured[name], index) for name in self._names}
 
-  def _measure(self, kind: Kind, networks: D) -> dict[str, Any]:
+  def _measure(self, kind: Group, networks: D) -> dict[str, Any]:
     """Measures the scores of a kind, and returns NumPy arrays [networks, ...] by name."""
     with jax.enable_x64(True) if kind.precision == 'float64' else contextlib.nullcontext():
       if kind not in self._programs:
         self._programs[kind] = self._program(kind)
       return jax.device_get(self._programs[kind](networks))
 
-  def _program(self, kind: Kind) -> Callable[[D], dict[str, Any]]:
+  def _program(self, kind: Group) -> Callable[[D], dict[str, Any]]:
     group, cast, spec = self._groups[kind], jnp.dtype(kind.precision), PartitionSpec('candidates')
 
     def measure(networks: D, weights: Weights, batch: Batch, key: jax.Array) -> dict[str, Any]:
