@@ -60,11 +60,13 @@ def test_gradient_norm(plain, value):
   assert value('grad_norm') == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.once
 def test_snip(plain, value):
   expected = sum(np.abs(plain.weights[name] * g).sum() for name, g in gradients(plain, KERNELS).items())
   assert value('snip') == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.once
 def test_grasp(plain, value):
   step, gradient = 1e-4, gradients(plain, KERNELS)
   kept, sides = {name: plain.weights[name].copy() for name in KERNELS}, []
@@ -76,6 +78,7 @@ def test_grasp(plain, value):
   assert value('grasp') == pytest.approx(expected, rel=2e-3)
 
 
+@pytest.mark.once
 def test_fisher(plain, value):
   plain.run(IMAGES)
   expected = 0.0
@@ -96,6 +99,7 @@ def test_synflow(plain, value):
   assert value('synflow', 1) == pytest.approx(np.log(total), rel=1e-7)
 
 
+@pytest.mark.once
 def test_jacob_cov(plain, value):
   images = IMAGES.astype(np.float64)
   by_pixels = derivative(lambda: plain.run(images).sum(), images).reshape(len(images), -1)
@@ -103,6 +107,7 @@ def test_jacob_cov(plain, value):
   assert value('jacob_cov') == pytest.approx(-(np.log(eigenvalues) + 1 / eigenvalues).sum(), rel=1e-3)
 
 
+@pytest.mark.once
 def test_naswot_counts_the_units_that_agree(plain, value):
   plain.run(IMAGES)
   codes = np.concatenate([x.reshape(len(x), -1) > 0 for x in plain.relus], axis=1)
@@ -110,6 +115,7 @@ def test_naswot_counts_the_units_that_agree(plain, value):
   assert value('naswot') == pytest.approx(np.linalg.slogdet(agreeing)[1], abs=1e-6)
 
 
+@pytest.mark.once
 def test_zico(plain, value):
   halves = [gradients(plain, KERNELS, IMAGES[part], LABELS[part]) for part in (slice(4), slice(4, 8))]
   expected = 0.0
@@ -119,6 +125,7 @@ def test_zico(plain, value):
   assert value('zico') == pytest.approx(expected, rel=1e-2)  # Where two gradients nearly agree float32 tells them apart badly.
 
 
+@pytest.mark.once
 def test_zen(plain, value):
   x, z = np.asarray(jax.random.normal(key(), (2, *IMAGES.shape)), np.float64)
   plain.run(x + 0.01 * z)
@@ -129,6 +136,7 @@ def test_zen(plain, value):
   assert value('zen', rule='own') == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.once
 def test_meco(plain, value):
   plain.run(jax.random.normal(key(), (1, 64, 64, 2)))
   seen = [*plain.relus, *plain.layers, *plain.norms, *plain.blocks]
@@ -137,6 +145,7 @@ def test_meco(plain, value):
   assert value('meco', 1) == pytest.approx(sum(np.linalg.eigvalsh(c)[0] for c in correlations), abs=1e-4)
 
 
+@pytest.mark.once
 def test_the_kernels_trace_and_the_estimate_of_it(plain, value):
   trace = (jacobian(plain, np.ravel)**2).sum()
   assert value('ntk_trace') == pytest.approx(trace, rel=1e-4)
@@ -144,6 +153,7 @@ def test_the_kernels_trace_and_the_estimate_of_it(plain, value):
   assert value('ntk_estimate') == pytest.approx(estimate, rel=1e-4)
 
 
+@pytest.mark.once
 def test_condition_numbers_and_hnas(plain, value):
   rows = jacobian(plain, lambda logits: logits.sum(1))
   eigenvalues = np.linalg.eigvalsh(rows @ rows.T)
@@ -163,6 +173,7 @@ def entropies(features):
   return np.array(found)
 
 
+@pytest.mark.once
 def test_expressivity_and_progressivity(plain, value):
   plain.run(jax.random.normal(key(), IMAGES.shape))
   expected = entropies(plain.blocks)
@@ -191,6 +202,7 @@ def test_every_score_has_a_test():
   assert [name for name in scores.SCORES if f"value('{name}'" not in text] == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize('seed', range(3))
 def test_the_inequalities_between_the_trace_and_its_estimate(seed):
   """NASI's chain: 2 x trace >= sum of the squared gradients of each image's loss >= B x that of the mean loss."""

@@ -41,6 +41,7 @@ def test_a_search_whose_samples_are_all_above_nu_stays_where_it_is():
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_a_mixture_of_one_operation_an_edge_is_that_cell():
   cell = jnp.array([3, 2, 0, 1, 4, 3])
 
