@@ -15,14 +15,14 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from enas_jax import cli, data, paths, spaces, tables
+from enas_jax import cli, data, paths, settings, spaces, tables
 from enas_jax.config import get_config
 from enas_jax.data import Dataset, statistics
 from enas_jax.errors import Stopped, UserError
-from enas_jax.estimators.scoring import Members, names
+from enas_jax.estimators.scoring import SIZES, Members, Result, names
 from enas_jax.ledger import Ledger
 from enas_jax.progress import Progress
-from enas_jax.scores import report
+from enas_jax.scores import SCORES, report
 from enas_jax.spaces import SPACES
 from enas_jax.spaces.base import SearchSpace
 from enas_jax.strategies.history import draw
@@ -31,7 +31,8 @@ from enas_jax.training.compile_cache import keep_programs_as_asked
 from enas_jax.types import Evaluation, Request, Schedule
 from enas_jax.workdir import Workdir
 
-IMAGES = 256  # As many as the hungriest score looks at.
+LEAST_IMAGES = 64  # So many have more than one class.
+WORST = ':worst'  # Behind a score's name: it is minus infinity.
 SCHEDULE = Schedule(epochs=1)  # A request has one; nothing is trained.
 TOLD_EVERY = 5.0  # Seconds between lines of progress.
 
@@ -52,19 +53,22 @@ def main(values: flags.FlagValues) -> None:
     config.space = values.space
   asked, space = names(values.scores), spaces.make(config)
   dataset = data.load(config.data.name, data_dir=values.data_dir)
-  networks = _read(Path(values.architectures), space) if values.architectures else draw(space, config.seed, (), values.sample)
-  settings = ConfigDict({**config.to_dict(), 'scores': list(asked)})
-  with Workdir.open(values.workdir, settings, data_checksum=dataset.checksum, data=data.record(dataset)) as workdir, \
+  limits = settings.read(spaces.Limits, config.limits, 'limits')
+  part = spaces.Within(space, limits, dataset.task) if limits else space
+  networks = _read(Path(values.architectures), part) if values.architectures else draw(part, config.seed, (), values.sample)
+  record = ConfigDict({**config.to_dict(), 'scores': list(asked)})
+  with Workdir.open(values.workdir, record, data_checksum=dataset.checksum, data=data.record(dataset)) as workdir, \
        Progress() as progress, cli.stop_on_sigterm() as stop:
     keep_programs_as_asked(values.compilation_cache, workdir.path)
-    members = Members(space, dataset.task, asked, *first_images(dataset, config.seed), seed=config.seed)
-    progress.note(data.describe(dataset))
-    progress.note(members.describe())
+    count = max(LEAST_IMAGES, *(SCORES.find(name).make().images for name in asked if name not in SIZES), 0)
+    members = Members(space, dataset.task, asked, *first_images(dataset, config.seed, count), seed=config.seed)
     ledger = Ledger(workdir.ledger, space.from_json, deciding=False)
+    for notice in filter(None, (data.describe(dataset), workdir.notice, ledger.notice, members.describe())):
+      progress.note(notice)
     _score(networks, members, ledger, progress, lambda: stop.requested)
     found = [ledger.get(Request(network, SCHEDULE)) for network in networks]
     scores = report.with_votes({
-        name: np.array([e.metrics.get(name, np.nan) if e else np.nan for e in found]) for name in asked})
+        name: np.array([_values(evaluation, name) for evaluation in found]) for name in asked})
     truths = _truths(space, networks)
     texts = [space.to_string(network) for network in networks]
     workdir.write_bytes('scores.csv', report.rows(texts, {**scores, **truths}).encode())
@@ -77,14 +81,14 @@ def main(values: flags.FlagValues) -> None:
     progress.note(f'{len(networks)} networks; written to {workdir.path}: {", ".join(written)}')
 
 
-def first_images(dataset: Dataset, seed: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns normalised training images [N, H, W, C] and labels [N], as many at random as any score looks at, or all there are.
+def first_images(dataset: Dataset, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+  """Returns `count` normalised training images [N, H, W, C] at random and their labels [N], or all there are.
 
   Raises:
     UserError: there are fewer than two images or classes, or all images are alike.
   """
   train = dataset.train
-  chosen = np.random.default_rng(seed).permutation(len(train.labels))[:IMAGES]
+  chosen = np.random.default_rng(seed).permutation(len(train.labels))[:count]
   images, labels = train.images[chosen], train.labels[chosen]
   if len(images) < 2 or len(np.unique(labels)) < 2:
     raise UserError(f'data: {len(images)} images of {len(np.unique(labels))} class; give at least two of each')
@@ -100,27 +104,39 @@ def _score(networks: Sequence[Any], members: Members, ledger: Ledger, progress: 
   new = [r for r in map(_request, networks) if ledger.get(r) is None]
   progress.note(f'{len(new)} networks to score, {len(networks) - len(new)} are there')
   start = told = before = time.monotonic()
+  failed = 0
   for count, (request, found) in enumerate(zip(new, members.scores([r.architecture for r in new]), strict=True), 1):
     now = time.monotonic()
     ledger.add(request, _evaluation(found, now - before))
+    if found.reason and not failed:
+      progress.note(f'{request.architecture}: {found.reason}')
+    failed += bool(found.reason)
     before = now
     if should_stop():
       raise Stopped
     if now - told > TOLD_EVERY or count == len(new):
       told, each = now, (now - start) / count
       progress.note(f'{count} of {len(new)} scored, {each:.2f} s each, about {each * (len(new) - count) / 60:.0f} min left')
+  if failed:
+    progress.note(f'{failed} of {len(new)} lack a score; the first reason is above')
 
 
 def _request(network: Any) -> Request:
   return Request(network, SCHEDULE)
 
 
-def _evaluation(found: dict[str, float] | str, seconds: float) -> Evaluation:
-  """A network's scores as what a ledger keeps: those that are no finite number are left out."""
-  if isinstance(found, str):
-    return Evaluation(reason=found, seconds=seconds)
-  metrics = {name: value for name, value in found.items() if np.isfinite(value)}
-  return Evaluation(metrics=metrics, seconds=seconds, reason='' if metrics else 'no score is a finite number')
+def _evaluation(found: Result, seconds: float) -> Evaluation:
+  """A network's scores as a ledger keeps them. It holds finite numbers alone: minus infinity, the worst, is a mark beside."""
+  metrics = {name: value for name, value in found.values.items() if np.isfinite(value)}
+  metrics |= {name + WORST: 1.0 for name, value in found.values.items() if np.isneginf(value)}
+  return Evaluation(metrics=metrics, seconds=seconds, reason='' if metrics else found.reason or 'no score is a finite number')
+
+
+def _values(evaluation: Evaluation | None, name: str) -> float:
+  """Returns a score as it was kept; NaN where there is none."""
+  if evaluation is None or name + WORST in evaluation.metrics:
+    return -np.inf if evaluation else np.nan
+  return evaluation.metrics.get(name, np.nan)
 
 
 def _read(path: Path, space: SearchSpace[Any]) -> list[Any]:

@@ -107,6 +107,45 @@ def test_what_is_no_number_is_left_out_and_the_rest_goes_on(run, monkeypatch):
   assert [record['evaluation']['reason'] for record in records] == ['no score is a finite number'] * 2
 
 
+class Picky(Plain):
+  """A score that some networks cannot have."""
+
+  images = 2
+
+  def measure(self, network, batch, key):
+    raise ValueError('no such network')
+
+
+def test_a_score_that_fails_leaves_the_others(run, monkeypatch):
+  monkeypatch.setattr(SCORES, '_entries', dict(SCORES._entries))
+  register('picky')(Picky)
+  flags = ('--space=chain', '--config.chain.min_depth=4', '--config.chain.max_depth=4', '--config.chain.max_width=3',
+           '--config.chain.min_width=2', '--sample=1')
+  code, out, folder = run(*flags, '--scores=params,picky,ntk_estimate')
+  assert code == 0 and 'picky: ValueError: no such network' in out and '1 of 1 lack a score' in out
+  (row,) = read(folder)
+  assert float(row['params']) > 0 and float(row['ntk_estimate']) > 0 and row['picky'] == ''
+
+
+def test_the_worst_is_not_unknown(run, tmp_path):
+  """Through a cell of nothing nothing flows: SynFlow is minus infinity, and stays so when the run is resumed."""
+  (tmp_path / 'cells').write_text('|none~0|+|none~0|none~1|+|none~0|none~1|none~2|\n')
+  for _ in range(2):
+    code, _, folder = run('--space=nasbench201', *SMALL, '--scores=synflow', f'--architectures={tmp_path / "cells"}')
+    assert code == 0 and [row['synflow'] for row in read(folder)] == ['-inf']
+
+
+def test_limits_hold(run):
+  code, _, folder = run('--space=nasbench201', *SMALL, '--scores=params', '--sample=5', '--config.limits.params=600')
+  assert code == 0 and all(float(row['params']) <= 600 for row in read(folder))
+
+
+@pytest.mark.parametrize('name', ['all', 'params', 'vote'])
+def test_names_with_another_meaning_are_refused(name, user_error):
+  with user_error(f"score '{name}'", 'give another'):
+    register(name)(Broken)
+
+
 @pytest.mark.parametrize(('flags', 'message'), [
     (('--scores=naswott',), "score 'naswott' is unknown; give one of az_expressivity"),
     (('--scores=',), 'scores'),
@@ -132,28 +171,35 @@ def test_images_that_tell_nothing_are_refused(user_error):
     made = arrays.from_arrays(images, labels, images, labels)
     return dataclasses.replace(made, train=made.train._replace(**changes))
 
-  assert score.first_images(dataset(), 0)[0].shape == (8, 4, 4, 1)
+  assert score.first_images(dataset(), 0, 6)[0].shape == (6, 4, 4, 1)
   with user_error('all images are alike'):
-    score.first_images(dataset(images=np.ones_like(images)), 0)
+    score.first_images(dataset(images=np.ones_like(images)), 0, 8)
   with user_error('1 class', 'at least two'):
-    score.first_images(dataset(labels=np.zeros(8, int)), 0)
+    score.first_images(dataset(labels=np.zeros(8, int)), 0, 8)
   with user_error('1 images'):
-    score.first_images(dataset(images=images[:1], labels=labels[:1]), 0)
+    score.first_images(dataset(images=images[:1], labels=labels[:1]), 0, 8)
 
 
-def test_votes_add_the_logarithms_of_ranks():
+def test_votes():
   values = {'synflow': [1., 2, 3], 'jacob_cov': [30., 10, 20], 'snip': [5., np.nan, 4]}
   found = report.with_votes({name: np.array(column) for name, column in values.items()})
-  expected = [np.log(1 / 3) + np.log(3 / 3) + np.log(3 / 3), np.log(2 / 3) + np.log(1 / 3) + np.log(1 / 3),
-              np.log(3 / 3) + np.log(2 / 3) + np.log(2 / 3)]
-  np.testing.assert_allclose(found['vote'], expected)
+  # The first is beaten by the others by synflow alone; the second is the worst by the two others.
+  np.testing.assert_array_equal(found['vote'], [2, 0, 1])
   assert 'az_nas' not in found
+  values = {'az_expressivity': [1., 2, 3], 'az_progressivity': [30., 10, 20], 'az_trainability': [5., -np.inf, 4],
+            'macs': [1., 1, 2]}
+  found = report.with_votes({name: np.array(column) for name, column in values.items()})
+  ranks = np.array([[1, 2, 3], [3, 1, 2], [3, 1, 2], [1.5, 1.5, 3]])
+  np.testing.assert_allclose(found['az_nas'], np.log(ranks / 3).sum(0))
 
 
 def test_correlations_leave_out_what_is_not_known():
   scores, truth = np.array([1., 2, 3, 4, np.nan]), np.array([2., 1, np.nan, 5, 6])
   (record,) = report.correlations({'s': scores}, {'d/test/1': truth})
   assert record['networks'] == 3 and record['spearman'] == pytest.approx(0.5) and record['best by score'] == 5
+  worst = np.where(scores == 4, -np.inf, scores)  # Ranks last.
+  (record,) = report.correlations({'s': worst}, {'d/test/1': truth})
+  assert record['networks'] == 3 and record['spearman'] == pytest.approx(-1)
   assert report.correlations({'s': scores[:2]}, {'d/test/1': truth[:2]}) == []
 
 

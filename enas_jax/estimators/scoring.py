@@ -1,8 +1,9 @@
 """Scores of the members of a space: by its supernet where it has one, else one module after the other."""
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,7 +15,13 @@ from enas_jax.spaces.base import SearchSpace
 from enas_jax.types import Task
 
 SIZES = ('params', 'macs')  # Scores that are known without a network.
-Result = dict[str, float] | str  # The scores of a network by name, or why it has none.
+
+
+class Result(NamedTuple):
+  """A network's scores by name, NaN where there is none, and why those that could not be measured could not; '' if all were."""
+
+  values: dict[str, float]
+  reason: str = ''
 
 
 def names(asked: Sequence[str]) -> tuple[str, ...]:
@@ -66,21 +73,31 @@ class Members:
     return f'{len(self._asked)} scores, {how}'
 
   def scores(self, architectures: Sequence[Any]) -> Iterator[Result]:
-    """Yields each member's scores by name, in order. One that a score cannot be measured of has the reason instead."""
+    """Yields each member's scores, in order."""
     if self._scorer is not None and self._supernet is not None:
-      measured: Iterator[Result] = iter(self._scorer.scores([self._supernet.choices(a) for a in architectures]))
+      choices = [self._supernet.choices(architecture) for architecture in architectures]
+      measured: Iterator[Result] = map(Result, self._scorer.scores(choices))
     else:
       measured = map(self._alone, architectures)
-    for architecture, found in zip(architectures, measured, strict=True):
-      if isinstance(found, str):
-        yield found
-        continue
-      sizes: dict[str, Callable[..., int]] = {'params': self._space.num_params, 'macs': self._space.macs}
-      yield {name: float(sizes[name](architecture, self._task)) if name in SIZES else found[name] for name in self._asked}
+    sizes: dict[str, Callable[..., int]] = {'params': self._space.num_params, 'macs': self._space.macs}
+    for architecture, (values, reason) in zip(architectures, measured, strict=True):
+      known = {name: float(sizes[name](architecture, self._task)) for name in self._asked if name in SIZES}
+      yield Result({name: known.get(name, values.get(name, math.nan)) for name in self._asked}, reason)
 
   def _alone(self, architecture: Any) -> Result:
-    module = networks.build(architecture, task=self._task, key=jax.random.key(self._seed))
+    """Scores a network as its module. Where a score cannot be measured, the others are measured one by one."""
+    def measure(names: Sequence[str]) -> dict[str, float]:
+      module = networks.build(architecture, task=self._task, key=jax.random.key(self._seed))
+      return score(ModuleNetwork(module), names, *self._data, [self._seed])
+
     try:
-      return score(ModuleNetwork(module), self._measured, *self._data, [self._seed])
-    except UserError as error:
-      return str(error)
+      return Result(measure(self._measured))
+    except Exception:  # Whatever a network's own code, or a score on it, stumbles over.
+      values: dict[str, float] = {}
+      reason = ''
+      for name in self._measured:
+        try:
+          values |= measure([name])
+        except Exception as error:
+          reason = reason or f'{name}: {error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"}'
+      return Result(values, ' '.join(reason.split()))

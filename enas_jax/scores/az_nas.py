@@ -66,7 +66,11 @@ class Progressivity(_Spectra):
 
 @register('az_trainability')
 class Trainability(Plain):
-  """The mean over blocks of 2 - s - 1 / s, s being the largest singular value of a block's mean derivative by random signs."""
+  """The mean over blocks of 2 - s - 1 / s, s being the largest singular value of M, the mean over pixels of (J' v) v'.
+
+  J is a block's derivative by its input, v are random signs in the form of its output. Where a block lowers the resolution, the
+  pixels of the input that belong to one of the output are side by side as channels.
+  """
 
   initial = 'kaiming_normal'
 
@@ -76,13 +80,14 @@ class Trainability(Plain):
 
     def step(block: Callable[[jax.Array], jax.Array], x: jax.Array) -> tuple[jax.Array, jax.Array]:
       y, pull_back = jax.vjp(block, x)
+      # Blocks of one size have the same signs: in a loop over blocks there is no number to draw others by.
       signs = jax.random.rademacher(jax.random.fold_in(key, y.size), y.shape, y.dtype)
       back = pull_back(signs)[0]
       same = (back == signs).all() if back.shape == signs.shape else jnp.zeros((), bool)
-      stride = x.shape[1] // y.shape[1]
-      batch_size, height, width, channels = x.shape
-      back = back.reshape(batch_size, height // stride, stride, width // stride, stride, channels)
-      back = back.transpose(0, 1, 3, 2, 4, 5).reshape(-1, stride * stride * channels)
+      (height, width), stride = y.shape[1:3], -(-x.shape[1] // y.shape[1])
+      missing = [(0, stride * now - before) for now, before in zip((height, width), x.shape[1:3], strict=True)]
+      back = jnp.pad(back, [(0, 0), *missing, (0, 0)]).reshape(len(x), height, stride, width, stride, x.shape[-1])
+      back = back.transpose(0, 1, 3, 2, 4, 5).reshape(-1, stride * stride * x.shape[-1])
       signs = signs.reshape(-1, signs.shape[-1])
       return back.T @ signs / len(signs), same
 

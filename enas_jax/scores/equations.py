@@ -20,11 +20,13 @@ class Kind(enum.StrEnum):
 
   RELU: a maximum of activations and 0; its input [B, ..., channels].
   LAYER: a convolution, or a product with a matrix of weights; its output [B, ..., channels].
-  NORM, BLOCK: what a module was tagged as; the input of the one, the output of the other.
+  POOLED: what is averaged over all pixels, [B, H, W, channels].
+  NORM, BLOCK: what a module was tagged as; the input of the one, the output of the other, and the first block's input, too.
   """
 
   RELU = 'relu'
   LAYER = 'layer'
+  POOLED = 'pooled'
   NORM = 'norm'
   BLOCK = 'block'
 
@@ -85,6 +87,8 @@ def _run_one(equation: core.JaxprEqn, values: dict[Any, Any], visit: Visitor) ->
   inputs, name = [_read(values, variable) for variable in equation.invars], equation.primitive.name
   if _is_relu(equation):
     inputs = [x if isinstance(v, core.Literal) else visit(Kind.RELU, x) for x, v in zip(inputs, equation.invars, strict=True)]
+  if name == 'reduce_sum' and _axes(equation.invars[0]) == 4 and equation.params['axes'] == (1, 2):
+    inputs = [visit(Kind.POOLED, inputs[0])]
   if name in ('jit', 'pjit') and not _is_relu(equation):
     outputs = run(equation.params['jaxpr'], inputs, visit)
   else:

@@ -13,7 +13,8 @@ from enas_jax.scores.registration import register
 class Fisher(Plain):
   """The sum over channels of layers' outputs a of the mean over images of (sum over pixels of a dL/da)^2 / 2.
 
-  a dL/da summed over pixels is the derivative by a factor of the channel; L is the mean cross entropy of the batch.
+  a dL/da summed over pixels is the derivative by a factor of the channel; L is the mean cross entropy of the batch. The code of
+  Abdelfattah et al. counts each channel as often as it has weights, so that its layers have other shares.
   """
 
   def measure(self, network: Network, batch: Batch, key: jax.Array) -> jax.Array:

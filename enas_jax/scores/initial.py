@@ -16,7 +16,7 @@ RULES = ('own', *VARIANCES)
 def noise(network: Network, rule: str, seed: Sequence[int]) -> Weights:
   """Returns the network's weights with kernels of standard normal noise in place of its own, for `scaled`.
 
-  Where the rule is 'own' they stay. Drawn by NumPy, since JAX would compile for seconds.
+  Where the rule is 'own' they stay. All rules have the same noise. Drawn by NumPy, since JAX would compile for seconds.
   """
   rng = np.random.default_rng(seed)
   if rule == 'own':

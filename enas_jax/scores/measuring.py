@@ -110,5 +110,6 @@ def score(network: Network, names: Sequence[str], images: np.ndarray, labels: np
 
 
 def _value(measured: tuple[Score, Any], index: int) -> float:
-  score, arrays = measured
-  return score.value(jax.tree.map(lambda x: x[index], arrays))
+  """Returns a network's score; NaN where something measured is no finite number."""
+  score, arrays = measured[0], jax.tree.map(lambda x: x[index], measured[1])
+  return score.value(arrays) if all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(arrays)) else float('nan')

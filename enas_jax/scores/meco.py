@@ -16,8 +16,8 @@ SIZE = 64
 class Meco(Plain):
   """The sum over activations of the smallest eigenvalue of the correlation of channels, for one Gaussian image of 64 x 64.
 
-  Activations are the outputs of layers and blocks, and the inputs of ReLUs and batch norms; the authors' code has a hook at
-  every module. The correlation with a channel that does not vary counts as 0, as there.
+  Activations are the outputs of layers, ReLUs, batch norms and blocks. The authors' code has a hook at every module, thus at
+  poolings and containers, too. The correlation with a channel that does not vary counts as 0, as there.
   """
 
   images = 1
@@ -31,7 +31,9 @@ class Meco(Plain):
       x = x - x.mean(0)
       return x.T @ x / len(x)
 
-    kept = network.forward(network.weights, image, taps=dict.fromkeys(Kind, covariance)).kept
+    taps = dict.fromkeys((Kind.LAYER, Kind.NORM, Kind.BLOCK), covariance)  # A batch norm leaves correlations as they are.
+    taps[Kind.RELU] = lambda x: covariance(jax.nn.relu(x))
+    kept = network.forward(network.weights, image, taps=taps).kept
     return [(site.values, site.active) for sites in kept.values() for site in sites]
 
   def value(self, measured: list[tuple[np.ndarray, np.ndarray]]) -> float:

@@ -33,15 +33,23 @@ class Block(nnx.Module):
     self.inner, self.first = inner, first
 
   def __call__(self, x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
-    x = tag(Kind.BLOCK, x) if self.first else x
+    if self.first:
+      tagged = tag(Kind.BLOCK, x)
+      args, x = tuple(tagged if a is x else a for a in args), tagged  # DARTS's first cell has the stem's output twice.
     return tag(Kind.BLOCK, self.inner(x, *args, **kwargs))
+
+  def __getattr__(self, name: str) -> Any:
+    if name.startswith('_') or name == 'inner':
+      raise AttributeError(name)
+    return getattr(self.inner, name)  # A network may look at what its block has.
 
 
 class ModuleNetwork:
   """A module with fresh weights, as a `Network`. Every group has one site.
 
   Its batch norms are all `nnx.BatchNorm`s in it, its kernels all parameters called 'kernel', its blocks the modules of its
-  longest top-level list. ReLUs and layers inside of loops and branches are not seen.
+  longest top-level list. ReLUs and layers inside of loops, branches and nnx.remat are not
+  seen. A separable convolution is seen in the form that it has on the platform: on a CPU as one layer or none.
 
   Args:
     module: maps images [B, H, W, C] to logits; it is changed and belongs to this object from now on.
@@ -49,12 +57,12 @@ class ModuleNetwork:
 
   def __init__(self, module: nnx.Module):
     lists = [value for value in vars(module).values() if isinstance(value, nnx.List)]
-    self._blocks = max(map(len, lists), default=0)
+    longest: Any = max(reversed(lists), key=len, default=())  # Of equals the last: a stem comes first.
+    self._blocks = len(longest)
     for node in [node for _, node in nnx.iter_graph(module) if isinstance(node, (nnx.Module, nnx.List))]:
       for name, child in list(_children(node)):
         if isinstance(child, nnx.BatchNorm):
           _put(node, name, Norm(child))
-    longest: Any = next((blocks for blocks in lists if len(blocks) == self._blocks), [])
     for index, block in enumerate(longest):
       longest[index] = Block(block, first=not index)
     module.train()
@@ -101,7 +109,10 @@ class ModuleNetwork:
 
   def layers(self, tree: Weights) -> list[Sites]:
     """Returns the kernels, [1, entries] each."""
-    return [_site(leaf.reshape(-1)) for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if _is_kernel(path)]
+    found = [_site(leaf.reshape(-1)) for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if _is_kernel(path)]
+    if not found:
+      raise UserError("this network has no parameter called 'kernel', which the score needs")
+    return found
 
   def map_kernels(self, tree: Weights, change: Callable[[jax.Array, int], jax.Array],
                   others: Callable[[jax.Array], jax.Array] = lambda leaf: leaf) -> Weights:
@@ -118,7 +129,11 @@ class ModuleNetwork:
     """
     if not self._blocks:
       raise UserError('this network has no block that could be seen (an nnx.List of modules), which the score needs')
-    return [_site(step(block, x)) for block, x in blocks(*self._trace(weights, images))]
+    found = blocks(*self._trace(weights, images))
+    if len(found) != self._blocks:
+      raise UserError(f'{len(found)} of {self._blocks} blocks could be seen, and the score needs all: call them outside of '
+                      'nnx.jit, nnx.remat, loops and branches')
+    return [_site(step(block, x)) for block, x in found]
 
   def _run(self, weights: Weights, images: jax.Array, visit: Callable[[Kind, Any], Any], *,
            normalised: bool = True) -> jax.Array:
@@ -128,8 +143,12 @@ class ModuleNetwork:
     """Returns the network as equations, and the arguments in their order."""
     graph = self._graph if normalised else self._without_norms
 
+    def as_images(x: Any) -> Any:
+      return x.astype(images.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
     def apply(weights: Weights, images: jax.Array) -> jax.Array:
-      module: Any = nnx.merge(graph, nnx.State(weights), self._rest, copy=True)
+      rest = jax.tree.map(as_images, self._rest)  # Running statistics, which are written in training.
+      module: Any = nnx.merge(graph, nnx.State(weights), rest, copy=True)
       return module(images)
 
     return jax.make_jaxpr(apply)(weights, images), jax.tree.leaves((weights, images))

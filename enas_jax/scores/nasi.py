@@ -9,6 +9,7 @@ a setting here.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -51,6 +52,9 @@ class Settings:
   mu: float = 1.0
 
   def __post_init__(self) -> None:
+    for name in ('temperature', 'mu', 'nu'):
+      if not math.isfinite(getattr(self, name)):
+        raise UserError(f'nasi: {name} {getattr(self, name)} is no finite number; give one')
     for name, least in (('steps', 1), ('batch', 2), ('mu', 0)):
       if getattr(self, name) < least:
         raise UserError(f'nasi: {name} {getattr(self, name)} is below {least}; give at least {least}')

@@ -10,36 +10,40 @@ import numpy as np
 
 from enas_jax.predictors.report import rank_correlation
 
-VOTES = {  # Sums of the logarithms of ranks (AZ-NAS, eq. 12), or of the ranks themselves (Abdelfattah et al.: of a majority).
-    'az_nas': ('az_expressivity', 'az_progressivity', 'az_trainability', 'macs'),
-    'vote': ('synflow', 'jacob_cov', 'snip')}
+AZ_NAS = ('az_expressivity', 'az_progressivity', 'az_trainability', 'macs')
+VOTE = ('synflow', 'jacob_cov', 'snip')
 LEAST = 3  # Networks that a correlation is told of.
 
 
 def with_votes(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Returns scores [N] by name, NaN where there is none, with the votes whose scores are all there.
+  """Returns scores [N] by name with the votes whose scores are all there.
 
-  A vote is the sum over its scores of the logarithm of a network's rank by that score among all N, from the worst, by N.
-  A network that lacks one of them counts as the worst by it.
+  'az_nas' is the sum over its four scores of the logarithm of a network's rank among all N, from the worst, by N (AZ-NAS).
+  'vote' is how many of the others a network beats by at least two of three scores (Abdelfattah et al., ICLR 2021).
+  A network that lacks a score, NaN, counts as the worst by it.
   """
   from scipy.stats import rankdata  # Slow to import.
 
   found = dict(columns)
-  for name, parts in VOTES.items():
-    if all(part in columns for part in parts):
-      ranks = [rankdata(np.where(np.isfinite(columns[part]), columns[part], -np.inf)) for part in parts]
-      found[name] = np.sum([np.log(rank / len(rank)) for rank in ranks], axis=0)
+  ranks = {name: rankdata(np.where(np.isnan(values), -np.inf, values)) for name, values in columns.items()}
+  if all(name in columns for name in AZ_NAS):
+    found['az_nas'] = np.sum([np.log(ranks[name] / len(ranks[name])) for name in AZ_NAS], axis=0)
+  if all(name in columns for name in VOTE):
+    beaten = sum((ranks[name][:, None] > ranks[name]).astype(int) for name in VOTE)
+    found['vote'] = (beaten >= 2).sum(1).astype(float)
   return found
 
 
 def correlations(scores: Mapping[str, np.ndarray], truths: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
   """Returns how each score ranks by each true value: a record for each pair, the best Spearman correlation first.
 
-  Networks that lack either number are left out of their pair, which is left out where fewer than three remain.
+  A network whose score is minus infinity ranks last by it. Those that lack either number, NaN, are left out of their pair,
+  which is left out where fewer than three remain.
   """
   records = []
   for truth, actual in truths.items():
     for name, values in scores.items():
+      values = np.where(np.isneginf(values), np.min(values, initial=0, where=np.isfinite(values)) - 1, values)
       both = np.isfinite(values) & np.isfinite(actual)
       if both.sum() >= LEAST:
         report = rank_correlation(values[both].tolist(), actual[both].tolist())

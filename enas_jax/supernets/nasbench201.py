@@ -76,6 +76,8 @@ class NasBench201Candidate:
   def forward(self, weights: Weights, images: jax.Array, *, taps: Mapping[Kind, Tap] | None = None, gates: Any = None,
               normalised: bool = True) -> Seen:
     """Runs the network; see `Network.forward`."""
+    if taps and self._choices.ndim > 1:
+      raise ValueError('what flows through a mixture is not seen')
     looking = Looking(taps or {}, normalised)
     kept: dict[Kind, list[Sites]] = {kind: [] for kind in looking.taps}
 
@@ -101,7 +103,7 @@ class NasBench201Candidate:
         return y, (found, looking.keep(block=y))
 
       x, (found, outputs) = jax.lax.scan(cell, x, (weights['stages'][stage], gates and gates['stages'][stage]))
-      add(found, self._active(weights))
+      add(found, self._active())
       for kind, values in outputs.items():
         kept[kind].append(Sites(values, jnp.ones(self._supernet.cells, bool)))
       if stage < 2:
@@ -109,7 +111,7 @@ class NasBench201Candidate:
         add(looking.keep(block=x))
     add(looking.keep(norm=x))
     x = normalise(x, weights['norm'], looking)
-    add(looking.keep(relu=x))
+    add(looking.keep(relu=x, pooled=jax.nn.relu(x)))
     logits = jax.nn.relu(x).mean((1, 2)) @ weights['head']['kernel'] + weights['head']['bias']
     if gates is not None:
       logits = logits * gates['head']
@@ -135,7 +137,8 @@ class NasBench201Candidate:
     for stage in tree['stages']:
       for operation, name in CONVOLUTIONS.items():
         kernel = stage[name]['kernel']
-        active = jnp.tile(self._choices == operation, len(kernel))
+        mixed = self._choices.ndim > 1  # Then all operations are there.
+        active = jnp.tile(jnp.ones(len(EDGES), bool) if mixed else self._choices == operation, len(kernel))
         groups.append(Sites(kernel.reshape(len(active), -1), active))
     groups += [_alone(block[name]['kernel']) for block in tree['blocks'] for name in BESIDE]
     return [*groups, _alone(tree['head']['kernel'])]
@@ -172,7 +175,7 @@ class NasBench201Candidate:
         x = block(x)
     return found
 
-  def _active(self, weights: Weights) -> jax.Array:
+  def _active(self) -> jax.Array:
     """Whether each edge of the cells of a stage has a convolution, [cells x edges]."""
     convolutional = jnp.isin(self._choices, jnp.array(list(CONVOLUTIONS)))
     return jnp.tile(convolutional, self._supernet.cells)

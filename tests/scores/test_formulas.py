@@ -5,12 +5,12 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from support.plain_network import CLASSES, KERNELS, Network, Plain, derivative, weights_of
+from support.plain_network import CLASSES, KERNELS, STEM, WIDTH, Network, Plain, derivative, weights_of
 
 from enas_jax import scores
 from enas_jax.scores import equations, initial
 
-SIZE, SEED = 6, [7]
+SIZE, SEED = 7, [7]  # Odd, so that a stride leaves a row over.
 RNG = np.random.default_rng(3)
 IMAGES = RNG.normal(size=(8, SIZE, SIZE, 2)).astype(np.float32)
 LABELS = RNG.integers(0, CLASSES, 8)
@@ -49,9 +49,9 @@ def gradients(plain, names, *data):
   return {name: derivative(lambda: loss(plain, *data), weights[name]).reshape(weights[name].shape) for name in names}
 
 
-def jacobian(plain, output):
-  """The derivatives of a vector of the logits by all weights: [outputs, weights]."""
-  rows = [derivative(lambda: output(plain.run(IMAGES)), array) for array in plain.weights.values()]
+def jacobian(plain, output, names=None):
+  """The derivatives of a vector of the logits by weights, all unless they are named: [outputs, weights]."""
+  rows = [derivative(lambda: output(plain.run(IMAGES)), plain.weights[name]) for name in names or plain.weights]
   return np.concatenate(rows).T
 
 
@@ -128,18 +128,21 @@ def test_zico(plain, value):
 @pytest.mark.once
 def test_zen(plain, value):
   x, z = np.asarray(jax.random.normal(key(), (2, *IMAGES.shape)), np.float64)
-  plain.run(x + 0.01 * z)
-  near = plain.blocks[-1]
-  plain.run(x)
-  difference = np.abs(plain.blocks[-1] - near).sum((1, 2, 3)).mean()
-  expected = np.log(difference) + sum(np.log(np.sqrt(n.var((0, 1, 2)).mean())) for n in plain.norms)
+  running, pooled = None, []
+  for images in (x, x + 0.01 * z):
+    plain.run(images)
+    pooled.append(plain.pooled)
+    running = running or [np.ones(norm.shape[-1]) for norm in plain.norms]
+    running = [0.9 * r + 0.1 * norm.var((0, 1, 2), ddof=1) for r, norm in zip(running, plain.norms, strict=True)]
+  difference = np.abs(pooled[0] - pooled[1]).sum((1, 2, 3)).mean()
+  expected = np.log(difference) + sum(np.log(np.sqrt(r.mean())) for r in running)
   assert value('zen', rule='own') == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.once
 def test_meco(plain, value):
   plain.run(jax.random.normal(key(), (1, 64, 64, 2)))
-  seen = [*plain.relus, *plain.layers, *plain.norms, *plain.blocks]
+  seen = [*(np.maximum(x, 0) for x in plain.relus), *plain.layers, *plain.norms, *plain.blocks]
   flat = [x.reshape(-1, x.shape[-1]) for x in seen]
   correlations = [np.corrcoef(x.T) for x in flat if len(x) > 1]  # The head's output is one sample, which varies with nothing.
   assert value('meco', 1) == pytest.approx(sum(np.linalg.eigvalsh(c)[0] for c in correlations), abs=1e-4)
@@ -155,7 +158,7 @@ def test_the_kernels_trace_and_the_estimate_of_it(plain, value):
 
 @pytest.mark.once
 def test_condition_numbers_and_hnas(plain, value):
-  rows = jacobian(plain, lambda logits: logits.sum(1))
+  rows = jacobian(plain, lambda logits: logits.sum(1), [name for name in plain.weights if 'bias' not in name])
   eigenvalues = np.linalg.eigvalsh(rows @ rows.T)
   assert value('ntk_condition', rule='own') == pytest.approx(-eigenvalues[-1] / eigenvalues[0], rel=1e-2)
   rows = jacobian(plain, lambda logits: logits[np.arange(len(LABELS)), LABELS])
@@ -188,12 +191,28 @@ def test_trainability(plain, value):
     y = plain.block(index, x)
     signs = np.asarray(jax.random.rademacher(jax.random.fold_in(key(), y.size), y.shape, np.float32), float)
     back = derivative(lambda: (plain.block(index, x) * signs).sum(), x).reshape(x.shape)  # noqa: B023
-    stride = x.shape[1] // y.shape[1]
+    stride = -(-x.shape[1] // y.shape[1])
+    back = np.pad(back, [(0, 0), *[(0, stride * n - m) for n, m in zip(y.shape[1:3], x.shape[1:3], strict=True)], (0, 0)])
     shuffled = np.concatenate([back[:, i::stride, j::stride] for i in range(stride) for j in range(stride)], axis=-1)
     mean = np.einsum('bhwi,bhwo->io', shuffled, signs) / signs[..., 0].size
     largest = np.linalg.svd(mean, compute_uv=False)[0]
     expected.append(2 - largest - 1 / (largest + 1e-6))
   assert value('az_trainability', rule='own') == pytest.approx(np.mean(expected), rel=1e-3)
+
+
+DEFINED_FOR = {  # Images, precision and initial weights.
+    'fisher': (64, 'float32', 'own'), 'grad_norm': (64, 'float32', 'own'), 'grasp': (64, 'float32', 'own'),
+    'jacob_cov': (64, 'float32', 'own'), 'meco': (1, 'float32', 'own'), 'naswot': (128, 'float32', 'own'),
+    'ntk_trace': (16, 'float32', 'own'), 'ntk_estimate': (64, 'float32', 'own'),
+    'ntk_condition': (72, 'float64', 'kaiming_normal'), 'hnas_m': (64, 'float32', 'own'), 'hnas_kappa': (64, 'float32', 'own'),
+    'snip': (64, 'float32', 'own'), 'synflow': (1, 'float64', 'own'), 'zen': (64, 'float32', 'gaussian'),
+    'zico': (256, 'float32', 'own'), 'az_expressivity': (64, 'float32', 'kaiming_normal'),
+    'az_progressivity': (64, 'float32', 'kaiming_normal'), 'az_trainability': (64, 'float32', 'kaiming_normal')}
+
+
+def test_what_scores_are_defined_for():
+  assert {name: (s.images, s.precision, s.initial) for name, entry in scores.SCORES.items()
+          for s in [entry.make()]} == DEFINED_FOR
 
 
 def test_every_score_has_a_test():
@@ -225,7 +244,7 @@ def test_what_is_seen_is_what_the_module_computes(plain):
   seen = jax.jit(lambda: network.forward(network.weights, IMAGES, taps={kind: lambda x: x for kind in scores.Kind}))()
   logits = plain.run(IMAGES)
   np.testing.assert_allclose(seen.logits, logits, atol=1e-5)
-  for kind, expected in zip(scores.Kind, (plain.relus, plain.layers, plain.norms, plain.blocks), strict=True):
+  for kind, expected in zip(scores.Kind, (plain.relus, plain.layers, [plain.pooled], plain.norms, plain.blocks), strict=True):
     assert len(seen.kept[kind]) == len(expected)
     for site, x in zip(seen.kept[kind], expected, strict=True):
       np.testing.assert_allclose(site.values[0], x, atol=1e-4)
@@ -256,6 +275,40 @@ def test_bad_input(user_error):
     scores.score(network, ['naswott'], IMAGES, LABELS, SEED)
   with user_error("'naswot'", '128', '8'):
     scores.score(network, ['naswot'], IMAGES, LABELS, SEED)
+
+
+class Constant(Network):
+  """Its pooling follows a batch norm, so that the sum of all logits is the same whatever the images."""
+
+  def __call__(self, images):
+    return self.head(self.norm(self.stem(images)).mean((1, 2)) @ np.ones((STEM, WIDTH), np.float32))
+
+
+def test_rounding_errors_are_no_score(monkeypatch):
+  monkeypatch.setattr(scores.SCORES['jacob_cov'].make, 'images', 8)
+  assert np.isnan(scores.score(scores.ModuleNetwork(Constant(nnx.Rngs(0))), ['jacob_cov'], IMAGES, LABELS, SEED)['jacob_cov'])
+
+
+class Hidden(Network):
+  """A network that calls its blocks inside of nnx.jit, where they cannot be told apart."""
+
+  def __call__(self, images):
+    x = self.norm(self.stem(images))
+    for layer in self.layers:
+      x = nnx.jit(lambda layer, x: layer(x))(layer, x)
+    return self.head(nnx.relu(self.last(x)).mean((1, 2)))
+
+
+def test_blocks_that_cannot_be_seen_are_told(user_error, monkeypatch):
+  monkeypatch.setattr(scores.SCORES['az_expressivity'].make, 'images', 8)
+  with user_error('of 3 blocks could be seen', 'nnx.jit'):
+    scores.score(scores.ModuleNetwork(Hidden(nnx.Rngs(0))), ['az_expressivity'], IMAGES, LABELS, SEED)
+
+
+def test_a_block_still_has_what_it_had():
+  network = Network(nnx.Rngs(0))
+  scores.ModuleNetwork(network)
+  assert network.layers[1].added is False and not hasattr(network.layers[1], 'nothing')
 
 
 class Flat(nnx.Module):

@@ -98,6 +98,14 @@ def test_a_member_is_its_module(supernet, cell):
   assert changed[0] == pytest.approx(changed[1], rel=1e-5)
 
 
+def test_what_flows_through_a_mixture_is_not_seen():
+  mixture, weights = jnp.full((6, 5), 0.2), SUPERNET.draw([0])
+  network = SUPERNET.network(mixture, weights)
+  with pytest.raises(ValueError, match='mixture'):
+    network.forward(weights, jnp.zeros((2, SIZE, SIZE, 3)), taps={scores.Kind.RELU: jnp.sum})
+  assert all(bool(layer.active.all()) for layer in network.layers(weights))
+
+
 def test_a_convolution_and_its_gradients_are_jaxs_own():
   """Up to the third derivative, which a score of gradients' derivatives takes."""
   x, kernel = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(2, 5, 6, 3), (3, 3, 3, 4)]))

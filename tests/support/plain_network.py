@@ -24,19 +24,20 @@ class Block(nnx.Module):
 
 
 class Network(nnx.Module):
-  """Stem, three blocks, ReLU, mean over pixels, linear layer."""
+  """Stem, three blocks, batch norm, ReLU, mean over pixels, linear layer."""
 
   def __init__(self, rngs):
     self.stem, self.norm = conv(2, STEM, 3, rngs=rngs), BatchNorm(STEM, rngs=rngs)
     self.layers = nnx.List([
         Block(STEM, STEM, 1, rngs=rngs), Block(STEM, WIDTH, 2, rngs=rngs), Block(WIDTH, WIDTH, 1, rngs=rngs)])
+    self.last = BatchNorm(WIDTH, rngs=rngs)
     self.head = nnx.Linear(WIDTH, CLASSES, rngs=rngs)
 
   def __call__(self, images):
     x = self.norm(self.stem(images))
     for layer in self.layers:
       x = layer(x)
-    return self.head(nnx.relu(x).mean((1, 2)))
+    return self.head(nnx.relu(self.last(x)).mean((1, 2)))
 
 
 class Plain:
@@ -45,24 +46,27 @@ class Plain:
   Args:
     weights: arrays by name: 'stem', '0' to '2', 'head' (kernels), each convolution's 'NAME scale' and 'NAME bias', 'head bias'.
 
-  Attributes of the last run: relus (inputs), layers (outputs), norms (inputs), blocks (the first one's input, then outputs).
+  Attributes of the last run: relus (inputs), layers (outputs), norms (inputs), blocks (the first one's input, then outputs),
+  pooled.
   """
 
   def __init__(self, weights):
     self.weights = {name: np.asarray(value, np.float64) for name, value in weights.items()}
     self.gates = {}
 
-  def run(self, images, normalised=True, absolute=False):
+  def run(self, images, normalised=True):
     """Returns logits [B, classes]."""
-    w = {name: np.abs(value) for name, value in self.weights.items()} if absolute else self.weights
+    w = self.weights
     self.relus, self.layers, self.norms = [], [], []
     x = self._normalise(w, 'stem', self._convolve(w, 'stem', np.asarray(images, np.float64), 1), normalised)
     self.blocks = [x]
     for index in range(3):
       x = self.block(index, x, normalised, w)
       self.blocks.append(x)
+    x = self._normalise(w, 'last', x, normalised)
     self.relus.append(x)
-    return self._gated('head', np.maximum(x, 0).mean((1, 2)) @ w['head'] + w['head bias'])
+    self.pooled = np.maximum(x, 0)
+    return self._gated('head', self.pooled.mean((1, 2)) @ w['head'] + w['head bias'])
 
   def block(self, index, x, normalised=True, w=None):
     """Returns the output of a block on an input."""
@@ -92,6 +96,7 @@ class Plain:
 def weights_of(module):
   """Returns the weights of a `Network` by the names of `Plain`."""
   found = {'stem': module.stem.kernel, 'stem scale': module.norm.scale, 'stem bias': module.norm.bias,
+           'last scale': module.last.scale, 'last bias': module.last.bias,
            'head': module.head.kernel, 'head bias': module.head.bias}
   for index, layer in enumerate(module.layers):
     found |= {str(index): layer.conv.kernel, f'{index} scale': layer.norm.scale, f'{index} bias': layer.norm.bias}
