@@ -5,7 +5,7 @@ import logging
 import pathlib
 
 from enas_jax import paths
-from enas_jax.data import embedded
+from enas_jax.data import embedded, gaussian
 from enas_jax.data.arrays import from_arrays, load_npz
 from enas_jax.data.dataset import Dataset, ImageSet, array_checksum, hold_out, statistics
 from enas_jax.data.folder import load_folder
@@ -35,8 +35,9 @@ def load(name: str, *, data_dir: str | pathlib.Path | None = None, note: Note = 
   """Reads a data set into memory.
 
   Args:
-    name: 'fashion_mnist_10k' (ships with the package), 'folder:PATH' (folder.py tells its layout), 'npz:PATH'
-      (arrays.py), or else a name of TensorFlow Datasets such as 'cifar10' or 'emnist/balanced' (tfds.py).
+    name: 'fashion_mnist_10k' (ships with the package), 'folder:PATH' (folder.py tells its layout), 'npz:PATH' (arrays.py),
+      'gaussian' (no data at all, gaussian.py), or else a name of TensorFlow Datasets such as 'cifar10' or 'emnist/balanced'
+      (tfds.py).
     data_dir: the folder where TFDS keeps its sets; None: TFDS's own. Nothing else reads it.
     note: shows a line to the user, where reading takes long or something is to be done again.
 
@@ -52,6 +53,8 @@ def load(name: str, *, data_dir: str | pathlib.Path | None = None, note: Note = 
   if name == embedded.NAME:
     return embedded.load_embedded()
   kind, _, path = name.partition(':')
+  if kind == gaussian.NAME:
+    return gaussian.load_gaussian(name)
   if kind in ('folder', 'npz') and not path:
     raise UserError(f'data {name!r}: the path is empty; give {kind}:PATH')
   if kind in ('folder', 'npz'):
