@@ -114,8 +114,10 @@ def _score(networks: Sequence[Any], members: Members, ledger: Ledger, progress: 
     before = now
     if should_stop():
       raise Stopped
+    if count == 1:
+      start = told = now  # What came before is compiling, mostly.
     if now - told > TOLD_EVERY or count == len(new):
-      told, each = now, (now - start) / count
+      told, each = now, (now - start) / max(1, count - 1)
       progress.note(f'{count} of {len(new)} scored, {each:.2f} s each, about {each * (len(new) - count) / 60:.0f} min left')
   if failed:
     progress.note(f'{failed} of {len(new)} lack a score; the first reason is above')

@@ -62,34 +62,34 @@ class Scorer(Generic[D]):
       # Devices without a network of their own repeat the last one.
       stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(some + some[-1:] * (count - len(some))))
       measured: dict[str, tuple[Score, Any]] = {}
-      for kind, group in self._groups.items():
-        measured |= {name: (group[name], found) for name, found in self._measure(kind, stacked).items()}
+      for group, members in self._groups.items():
+        measured |= {name: (members[name], found) for name, found in self._measure(group, stacked).items()}
       for index in range(len(some)):
         yield {name: _value(measured[name], index) for name in self._names}
 
-  def _measure(self, kind: Group, networks: D) -> dict[str, Any]:
-    """Measures the scores of a kind, and returns NumPy arrays [networks, ...] by name."""
-    with jax.enable_x64(True) if kind.precision == 'float64' else contextlib.nullcontext():
-      if kind not in self._programs:
-        self._programs[kind] = self._program(kind)
-      return jax.device_get(self._programs[kind](networks))
+  def _measure(self, group: Group, networks: D) -> dict[str, Any]:
+    """Measures the scores of a group, and returns NumPy arrays [networks, ...] by name."""
+    with jax.enable_x64(True) if group.precision == 'float64' else contextlib.nullcontext():
+      if group not in self._programs:
+        self._programs[group] = self._program(group)
+      return jax.device_get(self._programs[group](networks))
 
-  def _program(self, kind: Group) -> Callable[[D], dict[str, Any]]:
-    group, cast, spec = self._groups[kind], jnp.dtype(kind.precision), PartitionSpec('candidates')
+  def _program(self, group: Group) -> Callable[[D], dict[str, Any]]:
+    members, cast, spec = self._groups[group], jnp.dtype(group.precision), PartitionSpec('candidates')
 
     def measure(networks: D, weights: Weights, batch: Batch, key: jax.Array) -> dict[str, Any]:
-      network = scaled(self._network(jax.tree.map(lambda x: x[0], networks), weights), kind.initial)
+      network = scaled(self._network(jax.tree.map(lambda x: x[0], networks), weights), group.initial)
       with jax.default_matmul_precision('highest'):
-        found = {name: score.measure(network, batch, key) for name, score in group.items()}
+        found = {name: score.measure(network, batch, key) for name, score in members.items()}
       return jax.tree.map(lambda x: jnp.asarray(x)[None], found)
 
     compiled = jax.jit(jax.shard_map(
         measure, mesh=self._mesh, in_specs=(spec, PartitionSpec(), PartitionSpec(), PartitionSpec()), out_specs=spec,
         check_vma=False))
     example = self._network(None, self._weights)  # type: ignore[arg-type]
-    drawn = noise(example, kind.initial, self._seed)
-    weights, images = jax.tree.map(lambda x: jnp.asarray(x, cast), (drawn, self._images[:kind.images]))
-    batch, key = Batch(images, jnp.asarray(self._labels[:kind.images], jnp.int32)), jax.random.key(self._key)
+    drawn = noise(example, group.initial, self._seed)
+    weights, images = jax.tree.map(lambda x: jnp.asarray(x, cast), (drawn, self._images[:group.images]))
+    batch, key = Batch(images, jnp.asarray(self._labels[:group.images], jnp.int32)), jax.random.key(self._key)
     return lambda networks: compiled(networks, weights, batch, key)
 
 
