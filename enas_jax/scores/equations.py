@@ -7,6 +7,7 @@ any other function.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,6 +76,17 @@ def blocks(closed: core.ClosedJaxpr, arguments: Sequence[Any]) -> list[tuple[Cal
       if start is not None:
         found.append((between(start, index, before), values[jaxpr.eqns[start].outvars[0]]))
       before, start = dict(values), index
+  return found
+
+
+def fan_ins(closed: core.ClosedJaxpr) -> list[int]:
+  """Returns how many weights each channel of each layer has, in the order in which `run` shows layers."""
+  found = []
+  for equation in closed.jaxpr.eqns:
+    if equation.primitive.name in ('jit', 'pjit') and not _is_relu(equation):
+      found += fan_ins(equation.params['jaxpr'])
+    elif _is_layer(equation):
+      found.append(math.prod(equation.invars[1].aval.shape) // equation.outvars[0].aval.shape[-1])  # type: ignore[attr-defined]
   return found
 
 

@@ -13,8 +13,8 @@ from enas_jax.scores.registration import register
 class Fisher(Plain):
   """The sum over channels of layers' outputs a of the mean over images of (sum over pixels of a dL/da)^2 / 2.
 
-  a dL/da summed over pixels is the derivative by a factor of the channel; L is the mean cross entropy of the batch. The code of
-  Abdelfattah et al. counts each channel as often as it has weights, so that its layers have other shares.
+  a dL/da summed over pixels is the derivative by a factor of the channel; L is the mean cross entropy of the batch. Each
+  channel counts as often as it has weights, as in the code of Abdelfattah et al.
   """
 
   def measure(self, network: Network, batch: Batch, key: jax.Array) -> jax.Array:
@@ -26,5 +26,5 @@ class Fisher(Plain):
       return -jnp.take_along_axis(log_likelihoods, batch.labels[:, None], axis=1).mean()
 
     by_gates = jax.grad(loss_of)(network.gates(batch.images))
-    total: jax.Array = sum((g**2).sum() for g in jax.tree.leaves(by_gates)) / (2 * len(batch.labels))
-    return total
+    sums = jax.tree.map(lambda g, count: (g**2 * count).sum(), by_gates, network.fan_ins(batch.images))
+    return jnp.stack(jax.tree.leaves(sums)).sum() / (2 * len(batch.labels))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from enas_jax.errors import UserError
-from enas_jax.scores.equations import Kind, blocks, run, tag
+from enas_jax.scores.equations import Kind, blocks, fan_ins, run, tag
 from enas_jax.scores.network import Seen, Sites, Tap, Weights
 
 
@@ -106,6 +106,10 @@ class ModuleNetwork:
 
     jax.eval_shape(lambda: self._run(self.weights, images, visit))
     return [jnp.ones(shape, images.dtype) for shape in shapes]
+
+  def fan_ins(self, images: jax.Array) -> list[int]:
+    """Returns how many weights a channel of each layer has."""
+    return fan_ins(self._trace(self.weights, images)[0])
 
   def layers(self, tree: Weights) -> list[Sites]:
     """Returns the kernels, [1, entries] each."""

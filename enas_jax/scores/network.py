@@ -58,6 +58,9 @@ class Network(Protocol):
   def gates(self, images: jax.Array) -> Any:
     """Returns factors of one for the output of every convolution and linear layer: a pytree of arrays [..., B, channels]."""
 
+  def fan_ins(self, images: jax.Array) -> Any:
+    """Returns how many weights a channel of each layer has: numbers, or arrays that multiply those of `gates`."""
+
   def layers(self, tree: Weights) -> list[Sites]:
     """Returns the kernels of convolutions and linear layers of a tree like `weights`, [layers, entries] in each group."""
 

@@ -131,6 +131,22 @@ class NasBench201Candidate:
         'blocks': [{name: ones(width=width) for name in BESIDE} for width in widths[1:]],
         'head': ones(width=net.task.num_classes)}
 
+  def fan_ins(self, images: jax.Array) -> dict[str, Any]:
+    """Returns how many weights a channel of each layer has; on the edges [cells, edges, 1, 1], by the operation."""
+    net, weights = self._supernet, self.weights
+
+    def of(convolution: Mapping[str, jax.Array]) -> int:
+      return int(np.prod(convolution['kernel'].shape[-4:-1]))
+
+    def on_edges(stage: Any) -> jax.Array:
+      counts = jnp.where(self._choices == CONV_3X3, of(stage['3x3']), of(stage['1x1']))
+      return jnp.broadcast_to(counts[None, :, None, None], (net.cells, len(EDGES), 1, 1))
+
+    return {
+        'stem': of(weights['stem']), 'stages': [on_edges(stage) for stage in weights['stages']],
+        'blocks': [{name: of(block[name]) for name in BESIDE} for block in weights['blocks']],
+        'head': weights['head']['kernel'].shape[0]}
+
   def layers(self, tree: Weights) -> list[Sites]:
     """Returns the kernels; those of operations that the cell has not are not active."""
     groups = [_alone(tree['stem']['kernel'])]

@@ -85,7 +85,7 @@ def test_fisher(plain, value):
   for name, output in zip(KERNELS, plain.layers, strict=True):
     plain.gates = {name: np.ones((len(IMAGES), output.shape[-1]))}
     by_gate = derivative(lambda: loss(plain), plain.gates[name]).reshape(len(IMAGES), -1)
-    expected += 0.5 * (by_gate**2).mean(0).sum()
+    expected += 0.5 * (by_gate**2).mean(0).sum() * np.prod(plain.weights[name].shape[:-1])  # As often as it has weights.
   assert value('fisher') == pytest.approx(expected, rel=1e-4)
 
 

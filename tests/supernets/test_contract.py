@@ -57,7 +57,8 @@ def observe(network, weights, batch):
       'without norms': network.forward(weights, batch.images, normalised=False).logits,
       'kept': dict(seen.kept),
       'kernels': [scores.Sites(jnp.linalg.norm(k.values, axis=-1), k.active) for k in kernels],
-      'gates': sum((g**2).sum() for g in jax.tree.leaves(by_gates)),
+      'gates': sum(jax.tree.leaves(jax.tree.map(
+          lambda g, count: (g**2 * count).sum(), by_gates, network.fan_ins(batch.images)))),
       'steps': network.steps(weights, batch.images, lambda block, x: jnp.stack([
           x.std(), block(x).std(), jnp.abs(jax.grad(lambda x: jnp.square(block(x)).sum())(x)).mean()])),
       'times fan in': network.layers(network.map_kernels(weights, lambda kernel, fan_in: kernel * fan_in, jnp.zeros_like)),
