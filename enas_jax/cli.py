@@ -173,8 +173,8 @@ def _define_shared(values: flags.FlagValues) -> None:
       'workdir', None, 'Folder of the run. Started again with the same settings, a run resumes from it.',
       required=True, values=values)
   flags.DEFINE_multi_string(
-      'plugin', [], 'Python file of your own that registers a space, a strategy, an estimator, a network or a table; once for '
-      'each. Its settings are then among those of --config.', flag_values=values)
+      'plugin', [], 'Python file of your own that registers a space, a strategy, an estimator, a score, a network or a table; '
+      'once for each. Its settings are then among those of --config.', flag_values=values)
 
 
 def _define_training(values: flags.FlagValues) -> None:

@@ -180,7 +180,8 @@ def _truths(space: SearchSpace[Any], networks: Sequence[Any]) -> dict[str, np.nd
 def _define_flags(values: flags.FlagValues) -> None:
   cli.define_programs_and_data(values)
   flags.DEFINE_string('space', None, 'The search space. Default: config.space.', flag_values=values)
-  flags.DEFINE_list('scores', ['all'], 'Scores by name, with commas between, or all.', flag_values=values)
+  known = ', '.join((*SIZES, *SCORES))
+  flags.DEFINE_list('scores', ['all'], f"Some of {known}, with commas between, or all.", flag_values=values)
   flags.DEFINE_integer('sample', 1000, 'How many networks are drawn.', flag_values=values)
   cli.define_path(
       'architectures', None, 'A file with one architecture a line, as the space writes them, in place of a sample.',

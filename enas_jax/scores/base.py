@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
+import optax
 
 from enas_jax.errors import UserError
 from enas_jax.scores.equations import Kind
@@ -57,12 +57,17 @@ def at(seen: Seen, kind: Kind) -> list[Sites]:
   return seen.kept[kind]
 
 
-def loss(network: Network, weights: Weights, batch: Batch) -> jax.Array:
-  """Returns the mean cross entropy of a batch."""
-  log_likelihoods = jax.nn.log_softmax(network.forward(weights, batch.images).logits)
-  return -jnp.take_along_axis(log_likelihoods, batch.labels[:, None], axis=1).mean()
+def loss(network: Network, weights: Weights, batch: Batch, gates: Any = None) -> jax.Array:
+  """Returns the mean cross entropy of a batch; `gates` as of `Network.forward`."""
+  logits = network.forward(weights, batch.images, gates=gates).logits
+  return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
 
 
 def loss_gradient(network: Network, batch: Batch) -> Weights:
   """Returns the gradient of the mean cross entropy with respect to all weights."""
   return jax.grad(lambda weights: loss(network, weights, batch))(network.weights)
+
+
+def squared_norm(tree: Weights) -> jax.Array:
+  """Returns the sum of the squares of all entries."""
+  return optax.tree.norm(tree, squared=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from enas_jax.scores.base import Batch, Plain
+from enas_jax.scores.base import Batch, Plain, loss
 from enas_jax.scores.network import Network
 from enas_jax.scores.registration import register
 
@@ -20,11 +20,6 @@ class Fisher(Plain):
   def measure(self, network: Network, batch: Batch, key: jax.Array) -> jax.Array:
     """Returns the score; see `Score.measure`."""
     del key
-
-    def loss_of(gates: object) -> jax.Array:
-      log_likelihoods = jax.nn.log_softmax(network.forward(network.weights, batch.images, gates=gates).logits)
-      return -jnp.take_along_axis(log_likelihoods, batch.labels[:, None], axis=1).mean()
-
-    by_gates = jax.grad(loss_of)(network.gates(batch.images))
+    by_gates = jax.grad(lambda gates: loss(network, network.weights, batch, gates))(network.gates(batch.images))
     sums = jax.tree.map(lambda g, count: (g**2 * count).sum(), by_gates, network.fan_ins(batch.images))
     return jnp.stack(jax.tree.leaves(sums)).sum() / (2 * len(batch.labels))

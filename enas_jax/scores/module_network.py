@@ -12,7 +12,7 @@ from flax import nnx
 
 from enas_jax.errors import UserError
 from enas_jax.scores.equations import Kind, blocks, fan_ins, run, tag
-from enas_jax.scores.network import Seen, Sites, Tap, Weights
+from enas_jax.scores.network import Seen, Sites, Tap, Weights, alone
 
 
 class Norm(nnx.Module):
@@ -90,7 +90,7 @@ class ModuleNetwork:
         factor = next(factors)
         x = x * factor.reshape(factor.shape[0], *[1] * (x.ndim - 2), factor.shape[1])
       if kind in taps:
-        kept[kind].append(_site(taps[kind](x)))
+        kept[kind].append(alone(taps[kind](x)))
       return x
 
     return Seen(self._run(weights, images, visit, normalised=normalised), kept)
@@ -113,7 +113,7 @@ class ModuleNetwork:
 
   def layers(self, tree: Weights) -> list[Sites]:
     """Returns the kernels, [1, entries] each."""
-    found = [_site(leaf.reshape(-1)) for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if _is_kernel(path)]
+    found = [alone(leaf.reshape(-1)) for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if _is_kernel(path)]
     if not found:
       raise UserError("this network has no parameter called 'kernel', which the score needs")
     return found
@@ -137,7 +137,7 @@ class ModuleNetwork:
     if len(found) != self._blocks:
       raise UserError(f'{len(found)} of {self._blocks} blocks could be seen, and the score needs all: call them outside of '
                       'nnx.jit, nnx.remat, loops and branches')
-    return [_site(step(block, x)) for block, x in found]
+    return [alone(step(block, x)) for block, x in found]
 
   def _run(self, weights: Weights, images: jax.Array, visit: Callable[[Kind, Any], Any], *,
            normalised: bool = True) -> jax.Array:
@@ -171,7 +171,3 @@ def _put(node: Any, name: Any, child: nnx.Module) -> None:
     node[name] = child
   else:
     setattr(node, name, child)
-
-
-def _site(values: Any) -> Sites:
-  return Sites(jax.tree.map(lambda x: x[None], values), jnp.ones(1, bool))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from enas_jax.errors import UserError
-from enas_jax.scores.base import Batch, loss_gradient
+from enas_jax.scores.base import Batch, loss_gradient, squared_norm
 from enas_jax.scores.network import Network, Weights
 
 RULES = ('mean', 'fixed')
@@ -107,8 +107,7 @@ def sampler(network: Callable[[jax.Array, Weights], Network], weights: Weights, 
       mixture = soft
       if settings.sample == 'hard':
         mixture = jax.nn.one_hot(soft.argmax(-1), shape[1]) + soft - jax.lax.stop_gradient(soft)
-      gradient = loss_gradient(network(mixture, weights), batch)
-      return jnp.stack([(leaf**2).sum() for leaf in jax.tree.leaves(gradient)]).sum()
+      return squared_norm(loss_gradient(network(mixture, weights), batch))
 
     with jax.default_matmul_precision('highest'):
       return jax.value_and_grad(trace)(jnp.zeros(shape))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from enas_jax.scores.equations import Kind
 
@@ -22,6 +23,11 @@ class Sites(NamedTuple):
 
   values: Any
   active: jax.Array
+
+
+def alone(values: Any) -> Sites:
+  """Returns a group of one place that is part of the network."""
+  return Sites(jax.tree.map(lambda x: x[None], values), jnp.ones(1, bool))
 
 
 class Seen(NamedTuple):

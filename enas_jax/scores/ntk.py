@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from enas_jax.scores.base import Batch, Plain, loss_gradient
+from enas_jax.scores.base import Batch, Plain, loss_gradient, squared_norm
 from enas_jax.scores.network import Network
 from enas_jax.scores.registration import register
 
@@ -59,7 +59,7 @@ class NtkEstimate(Plain):
   def measure(self, network: Network, batch: Batch, key: jax.Array) -> jax.Array:
     """Returns the estimate; see `Score.measure`."""
     del key
-    return jnp.stack([(leaf**2).sum() for leaf in jax.tree.leaves(loss_gradient(network, batch))]).sum()
+    return squared_norm(loss_gradient(network, batch))
 
 
 @register('ntk_condition')

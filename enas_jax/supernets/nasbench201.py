@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from enas_jax.scores.equations import Kind
-from enas_jax.scores.network import Seen, Sites, Tap, Weights
+from enas_jax.scores.network import Seen, Sites, Tap, Weights, alone
 from enas_jax.spaces.nasbench201 import CONV_1X1, CONV_3X3, EDGES, OPERATIONS, NasBench201Architecture
 from enas_jax.supernets.operations import Kept, Looking, average, convolution, draw, normalise
 from enas_jax.types import Task
@@ -83,10 +83,8 @@ class NasBench201Candidate:
 
     def add(found: Kept, active: jax.Array | None = None) -> None:
       for kind, values in found.items():
-        alone = active is None
-        kept[kind].append(Sites(
-            jax.tree.map(lambda v: v[None] if alone else v.reshape(-1, *v.shape[2:]), values),  # noqa: B023
-            jnp.ones(1, bool) if active is None else active))
+        flat = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), values) if active is not None else None
+        kept[kind].append(alone(values) if active is None else Sites(flat, active))
 
     def block(stage: int, x: jax.Array) -> jax.Array:
       y, found = self._block(weights['blocks'][stage], x, looking, gates and gates['blocks'][stage])
@@ -149,15 +147,15 @@ class NasBench201Candidate:
 
   def layers(self, tree: Weights) -> list[Sites]:
     """Returns the kernels; those of operations that the cell has not are not active."""
-    groups = [_alone(tree['stem']['kernel'])]
+    groups = [alone(tree['stem']['kernel'].reshape(-1))]
     for stage in tree['stages']:
       for operation, name in CONVOLUTIONS.items():
         kernel = stage[name]['kernel']
         mixed = self._choices.ndim > 1  # Then all operations are there.
         active = jnp.tile(jnp.ones(len(EDGES), bool) if mixed else self._choices == operation, len(kernel))
         groups.append(Sites(kernel.reshape(len(active), -1), active))
-    groups += [_alone(block[name]['kernel']) for block in tree['blocks'] for name in BESIDE]
-    return [*groups, _alone(tree['head']['kernel'])]
+    groups += [alone(block[name]['kernel'].reshape(-1)) for block in tree['blocks'] for name in BESIDE]
+    return [*groups, alone(tree['head']['kernel'].reshape(-1))]
 
   def map_kernels(self, tree: Weights, change: Callable[[jax.Array, int], jax.Array],
                   others: Callable[[jax.Array], jax.Array] = lambda leaf: leaf) -> Weights:
@@ -187,7 +185,7 @@ class NasBench201Candidate:
         def block(x: jax.Array, stage: int = stage) -> jax.Array:
           return self._block(weights['blocks'][stage], x, looking, None)[0]
 
-        found.append(_alone_site(step(block, x)))
+        found.append(alone(step(block, x)))
         x = block(x)
     return found
 
@@ -226,11 +224,3 @@ class NasBench201Candidate:
     y, second = convolution(y, weights['second'], looking, gate=gates['second'])
     beside, third = convolution(average(x, 2, stride=2), weights['beside'], looking, gate=gates['beside'], rectified=False)
     return y + beside, [first, second, third]
-
-
-def _alone(kernel: jax.Array) -> Sites:
-  return _alone_site(kernel.reshape(-1))
-
-
-def _alone_site(values: Any) -> Sites:
-  return Sites(jax.tree.map(lambda x: x[None], values), jnp.ones(1, bool))
